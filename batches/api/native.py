@@ -1,0 +1,154 @@
+"""The native surface: /v1/batch. One function a route; every tenant's object comes through `_batch`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponseBase, StreamingHttpResponse
+from rest_framework.decorators import api_view, parser_classes
+from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from batches import intake, lifecycle, results, uploads
+from batches.api import downloads, serializers
+from batches.core import states
+from batches.core.states import TERMINAL, Status
+from batches.models import Batch
+from tenants.errors import Refused
+
+FIELDS = {"endpoint", "metadata"}  # of the form, beside the file
+QUERY = {"limit", "after", "status"}
+UNBUILT_HEADERS = ("Idempotency-Key",)
+MAX_LIMIT, DEFAULT_LIMIT = 100, 20
+
+
+@api_view(["GET", "POST"])
+@parser_classes([MultiPartParser])
+def batches(request: Request) -> Response:
+    """List the tenant's batches, newest first; or submit one."""
+    return _list(request) if request.method in ("GET", "HEAD") else _submit(request)
+
+
+@api_view(["GET"])
+def batch(request: Request, batch_id: str) -> Response:
+    """One batch."""
+    return Response(serializers.native(_batch(request, batch_id)))
+
+
+@api_view(["GET"])
+def output(request: Request, batch_id: str) -> HttpResponseBase:
+    """Every line's result in input order; with ?partial=true what is committed so far."""
+    found = _batch(request, batch_id)
+    if found.results_file is not None:
+        return downloads.send(request, found.results_file)
+    if found.status == Status.FAILED:
+        raise Refused(409, "batch_failed", "The input was not valid: see the batch's errors. There is no output.")
+    if request.query_params.get("partial") == "true":
+        return _partial(found)
+    raise _not_complete(found, " Add ?partial=true for what is done so far.")
+
+
+@api_view(["GET"])
+def errors(request: Request, batch_id: str) -> HttpResponseBase:
+    """The failed lines alone; empty when there are none."""
+    found = _batch(request, batch_id)
+    if found.status not in TERMINAL:
+        raise _not_complete(found)
+    if found.status == Status.FAILED:
+        raise Refused(409, "batch_failed", "The input was not valid: see the batch's errors. No line was run.")
+    if found.error_file is None:
+        return StreamingHttpResponse(iter(()), content_type=downloads.JSONL)
+    return downloads.send(request, found.error_file)
+
+
+@api_view(["POST"])
+@parser_classes([JSONParser, FormParser, MultiPartParser])
+def cancel(request: Request, batch_id: str) -> Response:
+    """Stop sending; what is finished or in flight is kept."""
+    lifecycle.cancel(_batch(request, batch_id))
+    return Response(serializers.native(_batch(request, batch_id)))
+
+
+def _submit(request: Request) -> Response:
+    for header in UNBUILT_HEADERS:
+        if header in request.headers:
+            raise _unsupported(header)
+    intake.check_room(request.user)
+    http = request._request
+    uploads.check_length(http)
+    if http.content_type != "multipart/form-data":
+        raise Refused(415, "unsupported_media_type", "Send multipart/form-data with the file in the field file.")
+    upload = uploads.receive(http)
+    try:
+        for name in set(http.POST) - FIELDS:
+            raise _unsupported(name)
+        endpoint = intake.read_endpoint(http.POST.get("endpoint"))
+        metadata = intake.read_metadata(http.POST.get("metadata"))
+        submitted = intake.submit(request.user, request.auth, upload.complete(), endpoint, metadata)
+    except BaseException:
+        upload.discard()
+        raise
+    return Response(serializers.native(submitted))
+
+
+def _list(request: Request) -> Response:
+    for name in set(request.query_params) - QUERY:
+        raise _unsupported(name)
+    limit = _limit(request.query_params.get("limit"))
+    rows = _of_tenant(request).order_by("-pk")
+    if status := request.query_params.get("status"):
+        stored = [state for state, shown in states.NATIVE.items() if shown == status]
+        if not stored:
+            shown = ", ".join(sorted(set(states.NATIVE.values())))
+            raise Refused(400, "invalid_status", f"status must be one of {shown}.", param="status")
+        rows = rows.filter(status__in=stored)
+    if after := request.query_params.get("after"):
+        rows = rows.filter(pk__lt=_batch(request, after).pk)
+    page = list(rows[: limit + 1])
+    data = [serializers.native(row) for row in page[:limit]]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    return Response({"object": "list", "data": data, **ends, "has_more": len(page) > limit})
+
+
+def _limit(value: str | None) -> int:
+    if value is None:
+        return DEFAULT_LIMIT
+    if not (value.isascii() and value.isdigit() and len(value) <= 4 and 1 <= int(value) <= MAX_LIMIT):
+        raise Refused(400, "invalid_limit", f"limit must be a whole number from 1 to {MAX_LIMIT}.", param="limit")
+    return int(value)
+
+
+def _of_tenant(request: Request) -> QuerySet[Batch]:
+    rows = Batch.objects.filter(tenant=request.user)
+    return rows.select_related("input_file", "output_file", "error_file", "results_file")
+
+
+def _batch(request: Request, batch_id: str) -> Batch:
+    """The tenant's batch; a foreign one answers exactly as one that does not exist."""
+    found = _of_tenant(request).filter(public_id=batch_id).first() if "\x00" not in batch_id else None
+    if found is None:
+        raise Refused(404, "batch_not_found", "There is no batch with this id.", param="batch_id")
+    return found
+
+
+def _partial(found: Batch) -> HttpResponseBase:
+    response = StreamingHttpResponse(_committed(found), content_type=downloads.JSONL)
+    response["X-Incomplete"] = "true"
+    response["Content-Disposition"] = downloads.disposition(f"{found.public_id}_partial.jsonl")
+    return response
+
+
+def _committed(found: Batch) -> Iterator[bytes]:
+    with results.spool(found) as lines:
+        for body, _ in lines:
+            yield body + b"\n"
+
+
+def _not_complete(found: Batch, cure: str = "") -> Refused:
+    shown = states.NATIVE[Status(found.status)]
+    return Refused(409, "batch_not_complete", f"The batch is {shown}: wait until it has ended.{cure}")
+
+
+def _unsupported(name: Any) -> Refused:
+    return Refused(400, "unsupported_parameter", f"{str(name)[:64]} is not supported: leave it out.", param=str(name)[:64])

@@ -1,0 +1,83 @@
+"""What the API shows of a batch. Nullable fields are sent as null; times are unix seconds."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from batches.core import states
+from batches.core.states import Status
+from batches.models import Batch
+from billing import money
+
+
+def unix(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())
+
+
+def native(batch: Batch) -> dict[str, Any]:
+    """The native batch object; its first six fields are the documented first answer."""
+    status = Status(batch.status)
+    return {
+        "id": batch.public_id,
+        "status": states.NATIVE[status],
+        "endpoint": batch.endpoint,
+        "total_requests": batch.total,
+        "completed_count": batch.completed,
+        "failed_count": batch.failed,
+        "object": "batch",
+        "model": batch.model,
+        "input_file_id": batch.input_file.public_id,
+        "output_file_id": batch.output_file and batch.output_file.public_id,
+        "error_file_id": batch.error_file and batch.error_file.public_id,
+        "completion_window": "24h",
+        **_times(batch, status),
+        "errors": _errors(batch, status),
+        "metadata": json.loads(batch.metadata),
+        "request_counts": _counts(batch, status),
+        "usage": _usage(batch),
+        "cost": {"usd": money.usd(batch.cost), "currency": "usd", "discount": money.DISCOUNT},
+    }
+
+
+def _times(batch: Batch, status: Status) -> dict[str, int | None]:
+    ended = {f"{end}_at": unix(batch.ended_at) if status == end else None for end in states.TERMINAL}
+    return {
+        "created_at": unix(batch.created_at),
+        "in_progress_at": unix(batch.in_progress_at),
+        "expires_at": unix(batch.deadline),
+        "cancelling_at": unix(batch.cancelling_at),
+        "finalizing_at": unix(batch.finalizing_at),
+        **ended,
+    }
+
+
+def _errors(batch: Batch, status: Status) -> dict[str, Any] | None:
+    """What is wrong with the input; an expired batch shows as failed, and here says that it expired."""
+    if batch.errors:
+        return {"object": "list", **json.loads(batch.errors)}
+    if status == Status.EXPIRED:
+        message = "The 24 hours passed before every line was run. What was finished is in the output."
+        entry = {"code": "batch_expired", "line": None, "message": message, "param": None}
+        return {"object": "list", "data": [entry], "counts": {"batch_expired": 1}}
+    return None
+
+
+def _counts(batch: Batch, status: Status) -> dict[str, int]:
+    never_run = batch.total - batch.completed - batch.failed
+    return {
+        "total": batch.total,
+        "completed": batch.completed,
+        "failed": batch.failed,
+        "cancelled": never_run if status == Status.CANCELLED else 0,
+        "expired": never_run if status == Status.EXPIRED else 0,
+    }
+
+
+def _usage(batch: Batch) -> dict[str, Any]:
+    return {
+        "input_tokens": batch.input_tokens,
+        "input_tokens_details": {"cached_tokens": batch.cached_tokens},
+        "output_tokens": batch.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": batch.input_tokens + batch.output_tokens,
+    }

@@ -1,0 +1,46 @@
+"""A line of the output file: the same bytes whenever it is written. Pure."""
+
+from hashlib import blake2b
+
+import msgspec
+
+from batches.core.answers import Verdict
+
+MESSAGES = {
+    "batch_cancelled": "The batch was cancelled before this line was run.",
+    "batch_expired": "The batch's 24 hours passed before this line was run.",
+    "invalid_upstream_response": "The model server's answer was not a valid response, also when asked again.",
+    "request_timeout": "The model server did not answer in time, also when asked again.",
+    "upstream_redirect": "The model server answered with a redirect, which is not followed.",
+    "upstream_unreachable": "The model server could not be reached, also when tried again.",
+}
+
+
+def response_id(secret: str, line: int) -> str:
+    """The id of a line's response: keyed by the batch's secret, so that it can be derived but not guessed."""
+    return blake2b(line.to_bytes(8, "big"), key=secret.encode(), digest_size=12).hexdigest()
+
+
+def render(secret: str, line: int, custom_id: bytes, verdict: Verdict) -> bytes:
+    """The output line without its newline. `custom_id` and the verdict's body are JSON already."""
+    token = response_id(secret, line).encode()
+    if verdict.status is None:
+        return render_error(token, custom_id, verdict.code)
+    return b'{"id":"resp_%b","custom_id":%b,"response":{"status_code":%d,"request_id":"req_%b","body":%b},"error":null}' % (
+        token,
+        custom_id,
+        verdict.status,
+        token,
+        verdict.body or b"null",
+    )
+
+
+def render_error(token: bytes, custom_id: bytes, code: str) -> bytes:
+    """The output line of a request that got no answer."""
+    error = msgspec.json.encode({"code": code, "message": MESSAGES[code]})
+    return b'{"id":"resp_%b","custom_id":%b,"response":null,"error":%b}' % (token, custom_id, error)
+
+
+def render_never_run(secret: str, line: int, custom_id: bytes, code: str) -> bytes:
+    """The output line of a request that was never sent to its end."""
+    return render_error(response_id(secret, line).encode(), custom_id, code)

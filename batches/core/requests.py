@@ -1,0 +1,210 @@
+"""One input line: is it a request that can be sent as it is? Pure.
+
+The body stays the bytes that came: what was validated and priced is byte for byte what is sent. So a duplicate key at
+the top of the line or of its body is refused: two readers could disagree on which one counts.
+"""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+import msgspec
+
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+MAX_LINE = 10 * 1024 * 1024  # bytes
+MAX_DEPTH = 512
+MAX_CUSTOM_ID = 512  # characters
+DEFAULT_OUTPUT_TOKENS = 256  # estimated where the body names no maximum
+BYTES_PER_TOKEN = 4
+_PROMPT_FIELDS = {
+    "/v1/chat/completions": ("messages",),
+    "/v1/completions": ("prompt",),
+    "/v1/embeddings": ("input",),
+    "/v1/responses": ("input", "prompt"),
+}
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_LOOKED_AT = (b'"custom_id"', b'"method"', b'"url"', b'"body"', b'"model"', b'"stream"', b'"messages"', b'"max_tokens"')
+
+
+class Fault(NamedTuple):
+    """Why a line can't run: a documented code, a sentence with the cure, the field."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class Request(NamedTuple):
+    """A line that can run."""
+
+    custom_id: str
+    model: str
+    prefix: bytes  # the start of its prompt: tools, then messages
+    tokens: int  # estimated token work, input and output
+
+
+class _Envelope(msgspec.Struct):
+    custom_id: str
+    body: msgspec.Raw
+    method: str = "POST"
+    url: str | None = None
+
+
+class _Body(msgspec.Struct):
+    model: str
+    stream: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    max_tokens: msgspec.Raw = msgspec.Raw()
+    max_completion_tokens: msgspec.Raw = msgspec.Raw()
+    max_output_tokens: msgspec.Raw = msgspec.Raw()
+
+
+class Sendable(msgspec.Struct):
+    """What a runner needs of a line that was validated: both fields are its bytes."""
+
+    custom_id: msgspec.Raw
+    body: msgspec.Raw
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_body = msgspec.json.Decoder(_Body)
+sendable = msgspec.json.Decoder(Sendable).decode
+
+
+def parse(data: bytes, endpoint: str) -> Request | Fault:
+    """Check one line against `endpoint`; API.md's rules, in the order in which a person would fix them."""
+    if fault := _unreadable(data):
+        return fault
+    try:
+        envelope = _envelope.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return _explain(data, error)
+    if fault := _envelope_fault(envelope, endpoint):
+        return fault
+    raw = bytes(envelope.body)
+    try:
+        body = _body.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return _explain_body(raw, error)
+    fault = _duplicate_key(data) or _body_fault(body, endpoint)
+    return fault or Request(envelope.custom_id, body.model, _prefix(body), _tokens(body, raw, endpoint))
+
+
+def custom_id_of(data: bytes) -> bytes:
+    """The JSON of a validated line's custom_id, as the tenant wrote it."""
+    return bytes(sendable(data).custom_id)
+
+
+def _unreadable(data: bytes) -> Fault | None:
+    if b"\x00" in data:
+        return Fault("invalid_json_line", "The line has a NUL byte. Is the file UTF-16? Save it as UTF-8.")
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            return Fault("invalid_json_line", f"The line is not UTF-8 (byte {error.start}). Save the file as UTF-8.")
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+        return Fault("nesting_too_deep", f"The JSON is nested deeper than {MAX_DEPTH}.")
+    return None
+
+
+def _depth(data: bytes) -> int:
+    depth = deepest = 0
+    for match in _BRACKETS.finditer(data):
+        token = match.group()
+        if token in (b"{", b"["):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in (b"}", b"]"):
+            depth -= 1
+    return deepest
+
+
+def _explain(data: bytes, error: Exception) -> Fault:
+    """Tell broken JSON from a missing or mistyped field."""
+    try:
+        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return Fault("invalid_json_line", "The line is JSON, but not an object: one request a line, {…}.")
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return Fault("invalid_json_line", f"The line is not valid JSON: {error}.")
+    if "custom_id" not in fields:
+        return Fault("missing_custom_id", "Every line needs a custom_id of its own.", "custom_id")
+    if "body" not in fields:
+        return Fault("missing_body", "The line has no body: put the request there.", "body")
+    field = next((name for name in ("custom_id", "method", "url") if f"`$.{name}`" in str(error)), "custom_id")
+    codes = {"custom_id": "invalid_custom_id", "method": "invalid_method", "url": "url_mismatch"}
+    return Fault(codes[field], f"{field} must be a string.", field)
+
+
+def _explain_body(raw: bytes, error: Exception) -> Fault:
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return Fault("invalid_body", "body must be a JSON object: the request as the endpoint takes it.", "body")
+    if "model" not in fields:
+        return Fault("missing_model", "body.model is missing: name the model.", "body.model")
+    return Fault("missing_model", "body.model must be a string.", "body.model")
+
+
+def _envelope_fault(envelope: _Envelope, endpoint: str) -> Fault | None:
+    custom_id = envelope.custom_id
+    if not custom_id:
+        return Fault("missing_custom_id", "custom_id is empty: every line needs one of its own.", "custom_id")
+    if len(custom_id) > MAX_CUSTOM_ID or not custom_id.isprintable():
+        return Fault(
+            "invalid_custom_id", f"custom_id must be at most {MAX_CUSTOM_ID} printable characters.", "custom_id"
+        )
+    if envelope.method != "POST":
+        return Fault("invalid_method", 'method must be "POST", or be left out.', "method")
+    if envelope.url is not None and envelope.url != endpoint:
+        return Fault("url_mismatch", f"url must be the batch's endpoint {endpoint}, or be left out.", "url")
+    return None
+
+
+def _body_fault(body: _Body, endpoint: str) -> Fault | None:
+    if not body.model:
+        return Fault("missing_model", "body.model is empty: name the model.", "body.model")
+    if bytes(body.stream) not in (b"", b"false", b"null"):
+        return Fault("stream_not_supported", "A batch can't stream: leave stream out.", "body.stream")
+    names = _PROMPT_FIELDS[endpoint]
+    if all(bytes(getattr(body, name)) in (b"", b"null") for name in names):
+        return Fault("invalid_body", f"body.{names[0]} is missing: {endpoint} needs it.", f"body.{names[0]}")
+    if endpoint == ENDPOINTS[0] and not re.match(rb"\[\s*[^\s\]]", bytes(body.messages)):
+        return Fault("invalid_body", "body.messages must be an array with at least one message.", "body.messages")
+    return None
+
+
+def _duplicate_key(data: bytes) -> Fault | None:
+    """A key twice at the top of the line or of its body; most lines are cleared by counting alone."""
+    if b"\\u00" not in data and all(data.count(key) <= 1 for key in _LOOKED_AT):
+        return None
+    pairs = json.loads(data, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
+    for where, found in (("", pairs), ("body.", dict(pairs).get("body"))):
+        seen: set[str] = set()
+        for key, _ in found if isinstance(found, _Pairs) else ():
+            if key in seen:
+                name = f"{where}{key}"[:100]
+                return Fault("duplicate_key", f"The key {name} stands twice: keep one.", name)
+            seen.add(key)
+    return None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as the pairs it was written in."""
+
+
+def _prefix(body: _Body) -> bytes:
+    return bytes(body.tools) + bytes(body.instructions) + bytes(body.messages or body.prompt or body.input)
+
+
+def _tokens(body: _Body, raw: bytes, endpoint: str) -> int:
+    if endpoint == "/v1/embeddings":
+        return len(raw) // BYTES_PER_TOKEN + 1
+    limit = bytes(body.max_completion_tokens or body.max_output_tokens or body.max_tokens)
+    known = limit.isdigit() and len(limit) <= 7
+    return len(raw) // BYTES_PER_TOKEN + 1 + (int(limit) if known else DEFAULT_OUTPUT_TOKENS)

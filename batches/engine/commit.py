@@ -1,0 +1,140 @@
+"""One transaction a group of results: bodies, rows, counters, slices. The first terminal record of a line wins.
+
+Every commit holds the lock of the batches it writes to (SQLite: the whole database), so "which of these lines have a
+result already" and the insert that follows can't be torn apart; the unique constraint stands behind it.
+docs/decisions/0003-commit-under-the-batch-lock.md
+"""
+
+import zlib
+from collections import defaultdict
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import F
+from msgspec import json
+
+from batches import clock, lifecycle
+from batches.core.rendering import render
+from batches.core.states import TAKING, Status
+from batches.engine import leases
+from batches.engine.lines import Held
+from batches.engine.pump import Outcome
+from batches.models import Batch, Segment, Slice
+from billing import money
+
+COLUMNS = (
+    "tenant_id", "batch_id", "line", "seq", "custom_id", "status_code", "error_code", "flag", "input_tokens",
+    "cached_tokens", "output_tokens", "cost", "attempts", "upstream_id", "latency_ms", "finished_at", "segment_id",
+    "offset", "length",
+)  # fmt: skip
+_QUOTED = ", ".join(f'"{column}"' for column in COLUMNS)
+_INSERT = f"INSERT INTO batches_result ({_QUOTED}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
+_COPY = f"COPY batches_result ({_QUOTED}) FROM STDIN"
+
+
+def commit(outcomes: list[Outcome]) -> None:
+    """Store a group of results, whole or not at all. Raises django.db.Error; the group can then be handed in again."""
+    by_batch: dict[int, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_batch[outcome.line.held.claim.batch].append(outcome)
+    with transaction.atomic():
+        locked = Batch.objects.select_for_update(no_key=True).filter(pk__in=by_batch).order_by("pk")
+        batches = {batch.pk: batch for batch in locked}
+        now = clock.now()
+        for pk in sorted(by_batch):
+            if pk in batches:
+                _commit_batch(batches[pk], by_batch[pk], now)
+    for outcome in outcomes:
+        outcome.line.held.open -= 1
+        outcome.line.held.carried.pop(outcome.line.number, None)
+
+
+def _commit_batch(batch: Batch, outcomes: list[Outcome], now: datetime) -> None:
+    if batch.status not in TAKING:
+        Batch.objects.filter(pk=batch.pk).update(wasted=F("wasted") + len(outcomes))
+        return
+    known = leases.finished_lines(batch.pk, [outcome.line.number for outcome in outcomes])
+    fresh = list({o.line.number: o for o in outcomes if o.line.number not in known}.values())
+    if fresh:
+        _insert(_rows(batch, fresh, now))
+    _count(batch, fresh, wasted=len(outcomes) - len(fresh))
+    _advance_slices({outcome.line.held: outcome for outcome in outcomes}, outcomes)
+    if batch.status == Status.IN_PROGRESS and batch.completed + batch.failed + len(fresh) == batch.total:
+        lifecycle.finalize_now(batch.pk)
+
+
+def _rows(batch: Batch, outcomes: list[Outcome], now: datetime) -> list[tuple[Any, ...]]:
+    """Store the bodies as one segment; the rows of the results that point into it."""
+    rendered = [render(batch.secret, o.line.number, o.line.custom_id, o.verdict) for o in outcomes]
+    data = zlib.compress(b"\n".join(rendered), 1)
+    segment = Segment.objects.create(tenant_id=batch.tenant_id, batch_id=batch.pk, data=data)
+    rows, offset = [], 0
+    for seq, (outcome, body) in enumerate(zip(outcomes, rendered, strict=True), batch.last_seq + 1):
+        rows.append(_row(batch, outcome, seq, now, (segment.pk, offset, len(body))))
+        offset += len(body) + 1
+    return rows
+
+
+def _row(batch: Batch, outcome: Outcome, seq: int, now: datetime, place: tuple[int, int, int]) -> tuple[Any, ...]:
+    line, verdict, upstream, latency = outcome
+    usage = verdict.usage
+    return (
+        batch.tenant_id,
+        batch.pk,
+        line.number,
+        seq,
+        json.decode(line.custom_id, type=str),
+        verdict.status,
+        "" if verdict.delivered else verdict.code or "upstream_error",
+        verdict.flag,
+        *usage,
+        _cost(outcome),
+        line.attempts,
+        upstream,
+        latency,
+        now,
+        *place,
+    )
+
+
+def _cost(outcome: Outcome) -> int:
+    verdict = outcome.verdict
+    return money.cost(outcome.line.held.rates, *verdict.usage) if verdict.delivered and not verdict.flag else 0
+
+
+def _insert(rows: list[tuple[Any, ...]]) -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            with connection.wrap_database_errors, cursor.copy(_COPY) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        else:
+            stamp = connection.ops.adapt_datetimefield_value(rows[0][15])
+            cursor.executemany(_INSERT, [(*row[:15], stamp, *row[16:]) for row in rows])
+
+
+def _count(batch: Batch, fresh: list[Outcome], wasted: int) -> None:
+    """Move the batch's counters by what was really inserted."""
+    delivered = sum(outcome.verdict.delivered for outcome in fresh)
+    charged = [outcome.verdict.usage for outcome in fresh if outcome.verdict.delivered and not outcome.verdict.flag]
+    Batch.objects.filter(pk=batch.pk).update(
+        completed=F("completed") + delivered,
+        failed=F("failed") + len(fresh) - delivered,
+        last_seq=F("last_seq") + len(fresh),
+        wasted=F("wasted") + wasted,
+        input_tokens=F("input_tokens") + sum(usage.input for usage in charged),
+        cached_tokens=F("cached_tokens") + sum(usage.cached for usage in charged),
+        output_tokens=F("output_tokens") + sum(usage.output for usage in charged),
+        cost=F("cost") + sum(map(_cost, fresh)),
+    )
+
+
+def _advance_slices(helds: dict[Held, Outcome], outcomes: list[Outcome]) -> None:
+    """A slice whose lines all have a result is done; a commit shows that its runner lives: attempts begin anew."""
+    done_now: dict[Held, int] = defaultdict(int)
+    for outcome in outcomes:
+        done_now[outcome.line.held] += 1
+    for held in helds:
+        state = Slice.State.DONE if done_now[held] == held.open else Slice.State.LEASED
+        Slice.objects.filter(pk=held.claim.slice, lease_token=held.claim.token).update(state=state, attempts=0)

@@ -1,0 +1,206 @@
+"""The asyncio half of a runner: keeps each upstream's slots busy with the lines in hand.
+
+It touches no database. A turn runs the loop until there is a group of results to commit, the lines in hand run low,
+or a quarter of a second has passed; between turns the loop stands still and the runner uses the ORM.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from yarl import URL
+
+from batches.core import retrying
+from batches.core.answers import Verdict, judge
+from batches.core.splicing import replace_model
+from batches.engine.lines import Held, Lane, LaneKey, Line
+from batches.engine.upstream import Client
+from batches.models import Upstream
+
+FLUSH_SECONDS = 0.25
+FLUSH_RESULTS = 256
+FLUSH_BYTES = 1024 * 1024
+
+
+class Outcome(NamedTuple):
+    """A line's end: what is committed."""
+
+    line: Line
+    verdict: Verdict
+    upstream: int
+    latency_ms: int
+
+
+class Channel:
+    """One upstream as this runner uses it: the slots it was granted, the coroutines that fill them, its rest."""
+
+    def __init__(self, row: Upstream, lane: Lane, key: LaneKey) -> None:
+        self.lane, self.key, self.id = lane, key, row.pk
+        self.slots = self.workers = self.busy = 0
+        self.failures, self.cool_until = 0, 0.0
+        self.parked: list[asyncio.Future[None]] = []
+        self.refresh(row)
+
+    def refresh(self, row: Upstream) -> None:
+        """Take over what an operator may have changed."""
+        self.kind, self.public_model, self.own_model = row.kind, row.model, row.upstream_model
+        self.max_in_flight = row.max_in_flight
+        self.base = row.base_url.rstrip("/")
+        self.headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if row.api_key:
+            self.headers["Authorization"] = f"Bearer {row.api_key}"
+        self.urls: dict[str, URL] = {}
+
+    def url(self, endpoint: str) -> URL:
+        """Where the endpoint is: base_url ends in /v1, and the endpoint begins with it."""
+        if endpoint not in self.urls:
+            self.urls[endpoint] = URL(self.base + endpoint.removeprefix("/v1"))
+        return self.urls[endpoint]
+
+    def rest(self, now: float) -> None:
+        """It can't be reached or refuses us: leave it alone for a while, then try it with one line."""
+        if now >= self.cool_until:
+            self.failures += 1
+            self.cool_until = now + retrying.cooling(self.failures)
+
+    def may_send(self, now: float) -> bool:
+        return now >= self.cool_until and (not self.failures or self.busy == 0)
+
+
+class Pump:
+    """Lanes, channels and the results that wait to be committed."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[LaneKey, Lane] = {}
+        self.channels: dict[int, Channel] = {}
+        self.outcomes: list[Outcome] = []
+        self.lease_end = 0.0  # time.monotonic(): nothing is sent later
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._client = Client()
+        self.hungry_below: dict[LaneKey, int] = {}  # ready lines below which it pays to claim more
+
+    def lane(self, key: LaneKey) -> Lane:
+        return self.lanes.setdefault(key, Lane())
+
+    def admit(self, held: Held, lines: list[Line]) -> None:
+        self.lane(held.lane).admit(held, lines, time.monotonic(), time.time())
+
+    def wake_channels(self) -> None:
+        """Let parked slots look for lines again: lines were admitted, fell due, or slots were granted."""
+        for channel in self.channels.values():
+            while channel.workers < channel.slots:
+                channel.workers += 1
+                task = asyncio.get_running_loop().create_task(self._slot(channel))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            self._unpark(channel, len(channel.parked))
+
+    def _unpark(self, channel: Channel, number: int) -> None:
+        for _ in range(min(number, len(channel.parked))):
+            channel.parked.pop().set_result(None)
+
+    async def turn(self) -> None:
+        """Run the loop until something needs the database, at most FLUSH_SECONDS."""
+        self._wake.clear()
+        self.wake_channels()
+        due = min((d for lane in self.lanes.values() if (d := lane.next_due()) is not None), default=None)
+        timeout = FLUSH_SECONDS if due is None else min(FLUSH_SECONDS, max(0.005, due - time.monotonic()))
+        if self._full():
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def take_outcomes(self) -> list[Outcome]:
+        """The results so far; from now on they are the caller's."""
+        outcomes, self.outcomes, self._bytes = self.outcomes, [], 0
+        return outcomes
+
+    def in_flight(self) -> int:
+        return sum(channel.busy for channel in self.channels.values())
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.close()
+
+    def _full(self) -> bool:
+        return len(self.outcomes) >= FLUSH_RESULTS or self._bytes >= FLUSH_BYTES
+
+    async def _slot(self, channel: Channel) -> None:
+        """One slot of an upstream: takes a line, sends it, settles it, for as long as the slot is granted."""
+        try:
+            while channel.workers <= channel.slots:
+                now = time.monotonic()
+                may_send = now < self.lease_end and channel.may_send(now)
+                line = channel.lane.take(now) if may_send else None
+                if line is None:
+                    await self._park(channel)
+                else:
+                    await self._send(channel, line, now)
+        finally:
+            channel.workers -= 1
+
+    async def _park(self, channel: Channel) -> None:
+        """Nothing to send: wait until somebody knows better."""
+        if self._hungry(channel):
+            self._wake.set()
+        future = asyncio.get_running_loop().create_future()
+        channel.parked.append(future)
+        await future
+
+    def _hungry(self, channel: Channel) -> bool:
+        return len(channel.lane.ready) < self.hungry_below.get(channel.key, 0)
+
+    async def _send(self, channel: Channel, line: Line, started: float) -> None:
+        channel.busy += 1
+        line.started = started
+        held = line.held
+        try:
+            body = replace_model(line.body, channel.own_model) if channel.own_model else line.body
+            answer = await self._client.post(channel.url(held.endpoint), body, channel.headers)
+        except BaseException:
+            held.in_flight -= 1
+            raise
+        finally:
+            channel.busy -= 1
+        verdict = judge(held.endpoint, answer)
+        if channel.own_model and verdict.delivered:
+            verdict = verdict._replace(body=replace_model(verdict.body, channel.public_model))
+        self._settle(channel, line, verdict, answer.retry_after)
+
+    def _settle(self, channel: Channel, line: Line, verdict: Verdict, asked: str | None) -> None:
+        now = time.monotonic()
+        line.attempts += not verdict.cools
+        if verdict.cools:
+            channel.rest(now)
+        elif channel.failures:
+            channel.failures, channel.cool_until = 0, 0.0
+            self._unpark(channel, len(channel.parked))
+        line.held.in_flight -= 1
+        added = channel.lane.advance(line, channel.kind)
+        if added > 1:
+            self._unpark(channel, added - 1)
+        wait = None if verdict.final else self._wait(line, verdict, asked)
+        if wait is not None:
+            line.held.carried[line.number] = (line.attempts, time.time() + wait)
+            channel.lane.delay(line, now + wait)
+            return
+        self.outcomes.append(Outcome(line, verdict, channel.id, int((now - line.started) * 1000)))
+        self._bytes += len(verdict.body)
+        channel.lane.finished += 1
+        if self._full() or self._hungry(channel):
+            self._wake.set()
+
+    @staticmethod
+    def _wait(line: Line, verdict: Verdict, asked: str | None) -> float | None:
+        """Seconds until the line is tried again; None when its attempts are used up."""
+        if verdict.cools:
+            return 0.0  # no attempt: the channel rests, the line goes to whoever has room
+        return retrying.next_attempt(line.attempts, retrying.retry_after(asked, datetime.now(UTC)))

@@ -1,0 +1,158 @@
+"""A runner: claims slices, pumps their lines to the upstreams, commits the results, until it is told to hand over.
+
+It needs no queue: django-q2's worker calls `run`, and a plain loop could. The ORM is used between the pump's turns,
+in this thread, while the event loop stands still.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import uvloop
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connection
+
+from batches import lifecycle, tasks
+from batches.core.states import Status
+from batches.engine import leases
+from batches.engine.commit import commit
+from batches.engine.pump import Outcome, Pump
+from batches.engine.stopping import stopping
+from batches.engine.supply import Supply
+from batches.engine.upstream import ATTEMPT_DEADLINE
+from batches.models import Batch
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 5.0  # without anything to do, before the loop ends
+HOUSEKEEPING = 0.2  # seconds between looks at batches, permits and upstreams
+DRAIN_SECONDS = 30.0  # for lines in flight at a stop; at a handover, as long as an attempt may last
+
+
+def run(stop: Callable[[], bool] = stopping, idle: float = IDLE_SECONDS, seconds: float | None = None) -> None:
+    """Run what is fairest until a stop, `idle` seconds without work, or `seconds` (then a successor is rung for)."""
+    if stop():
+        return
+    close_old_connections()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        RunnerLoop(loop, stop, idle, seconds or settings.RUNNER_SECONDS).run()
+
+
+async def _make_pump() -> Pump:
+    return Pump()
+
+
+class RunnerLoop:
+    """One run of a runner: its row, what waits to be committed, and when it last did what."""
+
+    def __init__(self, loop: asyncio.Runner, stop: Callable[[], bool], idle: float, seconds: float) -> None:
+        self._loop, self._stop, self._idle = loop, stop, idle
+        self._pump = loop.run(_make_pump())
+        self._supply = Supply(self._pump)
+        self._outcomes: list[Outcome] = []
+        now = time.monotonic()
+        self._row = leases.register()
+        self._pump.lease_end = now + leases.LEASE.total_seconds()
+        self._ends, self._drain_ends = now + seconds, float("inf")
+        self._beaten = self._busy_at = now
+        self._kept_house = 0.0
+
+    def run(self) -> None:
+        try:
+            while not self._finished():
+                self._loop.run(self._pump.turn())
+                self._outcomes += self._pump.take_outcomes()
+                self._between_turns()
+        finally:
+            self._loop.run(self._pump.close())
+            self._database(self._release_stopped)
+            self._database(lambda: leases.unregister(self._row))
+
+    @property
+    def _draining(self) -> bool:
+        return self._drain_ends < float("inf")
+
+    def _finished(self) -> bool:
+        now = time.monotonic()
+        if self._supply.held or self._outcomes:
+            self._busy_at = now
+        if self._stop():
+            self._drain(now + DRAIN_SECONDS)
+        elif now > self._ends:
+            self._drain(now + ATTEMPT_DEADLINE)
+        if self._draining:
+            return not (self._supply.held or self._outcomes) or now > self._drain_ends
+        return now - self._busy_at > self._idle
+
+    def _drain(self, until: float) -> None:
+        """Send nothing new; unsent lines go back first, and a successor is called, so that slots stay full."""
+        first = not self._draining
+        self._drain_ends = min(self._drain_ends, until)
+        if first:
+            for held in self._supply.held.values():
+                held.stopped = True
+            self._database(self._release_stopped)
+            self._database(tasks.ring_work)
+
+    def _between_turns(self) -> None:
+        now = time.monotonic()
+        if self._outcomes and self._database(lambda: commit(self._outcomes)):
+            self._outcomes = []
+        if now - self._beaten > leases.HEARTBEAT:
+            self._database(self._heartbeat)
+        if now - self._kept_house > HOUSEKEEPING:
+            self._kept_house = now
+            self._database(self._stop_closed_batches)
+            self._database(lambda: self._supply.refresh(self._row, self._draining))
+        self._database(self._release_stopped)
+        if not self._draining and not self._outcomes:
+            self._database(lambda: self._supply.claim(self._row))
+
+    def _database(self, work: Callable[[], object]) -> bool:
+        """Do `work`; on a database that fails keep what is in memory and go on later. The lease bounds how long."""
+        try:
+            work()
+        except DatabaseError as error:
+            log.warning("runner %s: the database failed: %s", self._row.pk, type(error).__name__)
+            connection.close()
+            time.sleep(0.1)
+            return False
+        return True
+
+    def _heartbeat(self) -> None:
+        """Renew the leases; what was lost meanwhile is stopped. Our clock starts before the database's answer."""
+        asked = time.monotonic()
+        kept = leases.heartbeat(self._row, [held.claim for held in self._supply.held.values()])
+        if kept is None:  # buried: others may use our permits and slices already
+            for channel in self._pump.channels.values():
+                channel.slots = 0
+            self._row, kept = leases.register(), set()
+        self._beaten, self._pump.lease_end = asked, asked + leases.LEASE.total_seconds()
+        for pk, held in self._supply.held.items():
+            if pk not in kept:
+                held.stopped = held.lost = True
+
+    def _stop_closed_batches(self) -> None:
+        """Nothing more is sent for a batch that left in_progress or whose tenant was suspended."""
+        helds = self._supply.held.values()
+        running = Batch.objects.filter(
+            pk__in={held.claim.batch for held in helds}, status=Status.IN_PROGRESS, tenant__suspended=False
+        )
+        pks = set(running.values_list("pk", flat=True)) if helds else set()
+        for held in helds:
+            held.stopped = held.stopped or held.claim.batch not in pks
+
+    def _release_stopped(self) -> None:
+        """Let go of slices that are done, or stopped with nothing in flight and nothing uncommitted."""
+        uncommitted = {outcome.line.held for outcome in self._outcomes + self._pump.outcomes}
+        for pk, held in list(self._supply.held.items()):
+            done = held.open == 0
+            if held in uncommitted or not (done or (held.stopped and held.in_flight == 0)):
+                continue
+            if not done and not held.lost:
+                leases.release(held.claim, held.carried)
+            del self._supply.held[pk]
+            if held.stopped:
+                lifecycle.close_if_drained(held.claim.batch)

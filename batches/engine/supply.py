@@ -1,0 +1,125 @@
+"""What a runner may use and what it takes in hand: upstreams, permits on them, and the claims that keep them busy."""
+
+import logging
+import time
+from datetime import timedelta
+
+from django.db.models import Q
+
+from batches import clock, objects
+from batches.core.states import Status
+from batches.engine import leases, permits
+from batches.engine.lines import Held, LaneKey
+from batches.engine.pump import Channel, Pump
+from batches.models import Runner, Slice, Upstream
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.25  # seconds before a lane that had nothing to claim is asked again
+MAX_HELD = 8192  # lines in hand at most, a lane
+STORAGE_PAUSE = timedelta(seconds=10)  # before a slice whose bytes could not be read is tried again
+SPEED_WINDOW = 0.5  # seconds
+
+
+class Speed:
+    """Lines a second that a lane finished lately."""
+
+    def __init__(self, finished: int) -> None:
+        self._since, self._finished, self.value = time.monotonic(), finished, 0.0
+
+    def measure(self, finished: int) -> float:
+        span = time.monotonic() - self._since
+        if span > SPEED_WINDOW:
+            self.value = (finished - self._finished) / span
+            self._since, self._finished = time.monotonic(), finished
+        return self.value
+
+
+class Supply:
+    """The slices in hand and the channels they go out by. Uses the ORM; the pump does the sending."""
+
+    def __init__(self, pump: Pump) -> None:
+        self.held: dict[int, Held] = {}
+        self._pump = pump
+        self._dedicated: set[LaneKey] = set()
+        self._enabled: dict[LaneKey, list[Channel]] = {}
+        self._speeds: dict[LaneKey, Speed] = {}
+        self._asked_again: dict[LaneKey, float] = {}
+
+    def unfinished(self, key: LaneKey) -> int:
+        """Lines in hand that may still be sent or are in flight."""
+        return sum(held.open for held in self.held.values() if held.lane == key and not (held.stopped and not held.in_flight))
+
+    def refresh(self, runner: Runner, draining: bool) -> None:
+        """Follow the operator's upstreams, and settle permits for what the lines in hand can use."""
+        rows = {row.pk: row for row in Upstream.objects.all()}
+        self._enabled = {}
+        for pk, row in rows.items():
+            key: LaneKey = (row.model, row.tenant_id)
+            channel = self._pump.channels.get(pk)
+            if channel is None:
+                channel = self._pump.channels[pk] = Channel(row, self._pump.lane(key), key)
+            channel.refresh(row)
+            if row.enabled:
+                self._enabled.setdefault(key, []).append(channel)
+            wanted = 0 if draining else self.unfinished(key)
+            if wanted or channel.slots:
+                channel.slots = permits.settle(runner, pk, min(wanted, row.max_in_flight), channel.busy)
+        self._dedicated = {key for key in self._enabled if key[1] is not None}
+        for pk in set(self._pump.channels) - set(rows):
+            self._pump.channels[pk].slots = 0
+
+    def claim(self, runner: Runner) -> None:
+        """Claim for the lanes that run low; one that finds nothing is not asked again for a moment."""
+        for key, channels in self._enabled.items():
+            lane = self._pump.lane(key)
+            slots = sum(channel.slots for channel in channels)
+            low = slots + int(self._speed(key).measure(lane.finished) * SPEED_WINDOW)
+            self._pump.hungry_below[key] = low // 2
+            if len(lane.ready) >= max(low, 1) or self.unfinished(key) > MAX_HELD:
+                continue
+            if time.monotonic() < self._asked_again.get(key, 0.0):
+                self._pump.hungry_below[key] = 0
+                continue
+            if not self._claim_for(runner, key, channels, max(low, 1) - len(lane.ready)):
+                self._asked_again[key] = time.monotonic() + PAUSE
+                self._pump.hungry_below[key] = 0
+
+    def _speed(self, key: LaneKey) -> Speed:
+        return self._speeds.setdefault(key, Speed(self._pump.lane(key).finished))
+
+    def _claim_for(self, runner: Runner, key: LaneKey, channels: list[Channel], lines: int) -> bool:
+        """Claim slices of one lane. Slots come first: a slice in hand that can't be sent is of no use to anybody."""
+        wanted = self._of_lane(key)
+        if not any(channel.slots for channel in channels):
+            claimable = Slice.objects.filter(leases.claimable(clock.now()), wanted, batch__status=Status.IN_PROGRESS)
+            if not claimable.exists():
+                return False
+            for channel in channels:
+                channel.slots = permits.settle(runner, channel.id, channel.max_in_flight, channel.busy)
+            lines = sum(channel.slots for channel in channels)
+        claims = leases.claim(runner, wanted, lines) if lines else []
+        for claim in claims:
+            self._take_in_hand(claim, key)
+        return bool(claims)
+
+    def _of_lane(self, key: LaneKey) -> Q:
+        model, tenant = key
+        if tenant is not None:
+            return Q(model=model, tenant_id=tenant)
+        return Q(model=model) & ~Q(tenant_id__in=[owner for name, owner in self._dedicated if name == model])
+
+    def _take_in_hand(self, claim: leases.Claim, key: LaneKey) -> None:
+        try:
+            data = objects.read(claim.plan_key, claim.offset, claim.length)
+        except Exception:  # whatever a storage raises: the slice waits, the runner goes on
+            log.exception("slice %s: its lines can't be read", claim.slice)
+            leases.release(claim, claim.carried, clock.now() + STORAGE_PAUSE)
+            return
+        held = Held(claim, key)
+        lines = held.read(data, leases.finished_lines(claim.batch, held.numbers()))
+        if not lines:
+            leases.finish(claim)
+            return
+        self.held[claim.slice] = held
+        self._pump.admit(held, lines)

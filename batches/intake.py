@@ -1,0 +1,109 @@
+"""Accepting an upload: admission, the File, the Batch and the bell, in one transaction."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+
+from batches import clock, tasks
+from batches.core.requests import ENDPOINTS
+from batches.core.states import ACTIVE, Status
+from batches.models import Batch, File
+from batches.uploads import Stored
+from tenants import admission
+from tenants.errors import Refused
+from tenants.models import ApiKey, Tenant
+
+WINDOW = timedelta(hours=24)
+MAX_METADATA = 16  # pairs
+MAX_METADATA_KEY, MAX_METADATA_VALUE = 64, 512  # characters
+MAX_FILENAME = 255
+SOONEST, LATEST, UNKNOWN = 5, 3600, 30  # seconds of Retry-After
+
+
+def active(tenant: int) -> QuerySet[Batch]:
+    """The tenant's batches that hold a place."""
+    return Batch.objects.filter(tenant_id=tenant, status__in=ACTIVE)
+
+
+def check_room(tenant: Tenant) -> None:
+    """Refuse early, before the body is read; `submit` decides with authority."""
+    admission.check(tenant, active(tenant.pk).count(), lambda: retry_after(tenant.pk))
+
+
+def retry_after(tenant: int) -> int:
+    """Seconds until the soonest of the tenant's batches should end, by the speed each had so far."""
+    now = clock.now()
+    running = active(tenant).filter(status=Status.IN_PROGRESS, completed__gt=0).exclude(in_progress_at=None)
+    guesses = []
+    for done, total, since in running.annotate(done=F("completed") + F("failed")).values_list(
+        "done", "total", "in_progress_at"
+    )[:100]:
+        guesses.append((now - since).total_seconds() * (total - done) / done)
+    return int(min(max(min(guesses, default=UNKNOWN), SOONEST), LATEST))
+
+
+def submit(tenant: Tenant, key: ApiKey, stored: Stored, endpoint: str, metadata: str) -> Batch:
+    """A new batch of a stored upload. Raises Refused 429 when the tenant's limit is reached."""
+    with transaction.atomic():
+        admission.admit(tenant.pk, lambda: active(tenant.pk).count(), lambda: retry_after(tenant.pk))
+        now = clock.now()
+        file = File.objects.create(
+            tenant=tenant,
+            purpose=File.Purpose.BATCH,
+            filename=_storable(stored.filename),
+            bytes=stored.bytes,
+            lines=stored.lines,
+            sha256=stored.sha256,
+            storage_key=stored.key,
+            created_at=now,
+        )
+        batch = Batch.objects.create(
+            tenant=tenant,
+            api_key=key,
+            input_file=file,
+            endpoint=endpoint,
+            metadata=metadata,
+            created_at=now,
+            deadline=now + WINDOW,
+            total=stored.lines,
+        )
+        tasks.ring_validate(batch.pk)
+    return batch
+
+
+def _storable(filename: str) -> str:
+    """Any file name is taken; what no database stores (NUL, lone surrogates) is dropped from it."""
+    return filename.encode(errors="ignore").decode().replace("\x00", "")[:MAX_FILENAME] or "upload"
+
+
+def read_endpoint(value: str | None) -> str:
+    """The form field `endpoint`."""
+    endpoint = value or ENDPOINTS[0]
+    if endpoint not in ENDPOINTS:
+        raise Refused(400, "invalid_endpoint", f"endpoint must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
+    return endpoint
+
+
+def read_metadata(value: str | None) -> str:
+    """The form field `metadata`: a JSON object of at most 16 short strings, kept as JSON."""
+    try:
+        pairs: Any = json.loads(value or "{}")
+        json.dumps(pairs, ensure_ascii=False).encode()  # a lone surrogate can be read, but never be sent back
+    except (ValueError, RecursionError):
+        pairs = None
+    if not isinstance(pairs, dict) or not all(isinstance(item, str) for item in pairs.values()):
+        raise _bad_metadata("metadata must be a JSON object whose values are strings.")
+    if len(pairs) > MAX_METADATA:
+        raise _bad_metadata(f"metadata takes at most {MAX_METADATA} pairs.")
+    if any(len(key) > MAX_METADATA_KEY or len(item) > MAX_METADATA_VALUE for key, item in pairs.items()):
+        raise _bad_metadata(
+            f"A metadata key has at most {MAX_METADATA_KEY} characters, a value {MAX_METADATA_VALUE}."
+        )
+    return json.dumps(pairs)
+
+
+def _bad_metadata(message: str) -> Refused:
+    return Refused(400, "invalid_metadata", message, param="metadata")

@@ -1,0 +1,127 @@
+"""Every change of a batch's status, in one place: compare-and-set, and the lease of the steps that make it.
+
+core/states.py draws the states. A step (validate, finalize) is leased like a slice: a token, an end, and attempts
+counted at the claim, so that they survive any death.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from batches import clock, identity, tasks
+from batches.core import states
+from batches.core.states import Status
+from batches.models import Batch, Slice
+from tenants.errors import Refused
+
+STEP_LEASE = timedelta(seconds=30)
+STEP_RENEWAL = 5.0  # seconds
+MAX_VALIDATIONS = 3
+DRAIN_LIMIT = timedelta(seconds=630)  # one attempt's deadline and a little
+
+_STAMPS = {
+    Status.IN_PROGRESS: "in_progress_at",
+    Status.CANCELLING: "cancelling_at",
+    Status.EXPIRING: "expiring_at",
+    Status.FINALIZING: "finalizing_at",
+}
+
+
+def transition(batch: int, target: Status, where: Q | None = None, **fields: Any) -> bool:
+    """Move a batch to `target` if it is where it may come from (and `where` holds); False when it is not."""
+    stamp = _STAMPS.get(target, "ended_at")
+    rows = Batch.objects.filter(where or Q(), pk=batch, status__in=states.before(target))
+    fields |= {stamp: clock.now(), "step_token": "", "step_until": None, "step_attempts": 0}
+    return rows.update(status=target, **fields) == 1
+
+
+def fail(batch: int, faults: Iterable[dict[str, Any]], counts: dict[str, int], where: Q | None = None) -> bool:
+    """The input as a whole is not valid: keep why."""
+    errors = json.dumps({"data": list(faults), "counts": counts})
+    return transition(batch, Status.FAILED, where, errors=errors)
+
+
+def cancel(batch: Batch) -> None:
+    """Stop sending. Raises Refused 409 when the batch has ended otherwise, or is being finalized."""
+    if transition(batch.pk, Status.CANCELLING):
+        close_if_drained(batch.pk)
+        return
+    status = Batch.objects.values_list("status", flat=True).get(pk=batch.pk)
+    cancelled = Batch.objects.filter(pk=batch.pk).exclude(cancelling_at=None).exists()
+    if not cancelled:
+        shown = states.NATIVE[Status(status)]
+        raise Refused(409, "batch_not_cancellable", f"The batch can't be cancelled any more: it is {shown}.")
+
+
+def expire(batch: int) -> bool:
+    """The deadline has passed: stop sending."""
+    if not transition(batch, Status.EXPIRING, Q(deadline__lte=clock.now())):
+        return False
+    close_if_drained(batch)
+    return True
+
+
+def close_if_drained(batch: int) -> bool:
+    """Finalize a cancelling or expiring batch once nothing of it is in flight, or its drain limit has passed."""
+    with transaction.atomic():
+        row = Batch.objects.select_for_update(no_key=True).get(pk=batch)
+        if row.status not in states.CLOSING:
+            return False
+        now = clock.now()
+        since = row.cancelling_at if row.status == Status.CANCELLING else row.expiring_at
+        in_flight = Slice.objects.filter(batch=row, state=Slice.State.LEASED, lease_until__gte=now)
+        if in_flight.exists() and since is not None and now < since + DRAIN_LIMIT:
+            return False
+        return finalize_now(batch)
+
+
+def finalize_now(batch: int) -> bool:
+    """Take nothing more and ring for the files; call it under the batch's lock."""
+    moved = transition(batch, Status.FINALIZING)
+    if moved:
+        tasks.ring_finalize(batch)
+    return moved
+
+
+class StepLost(Exception):
+    """Another worker took this step over, or the batch moved on: stop without a word."""
+
+
+class Step:
+    """The lease of one step of one batch. `renew` often; it asks the database every few seconds."""
+
+    def __init__(self, batch: int, token: str, attempts: int) -> None:
+        self.batch, self.token, self.attempts = batch, token, attempts
+        self._renewed = time.monotonic()
+
+    def renew(self) -> None:
+        """Raises StepLost when the lease is no longer ours."""
+        if time.monotonic() - self._renewed < STEP_RENEWAL:
+            return
+        self._renewed = time.monotonic()
+        if not Batch.objects.filter(self.mine, pk=self.batch).update(step_until=clock.now() + STEP_LEASE):
+            raise StepLost
+
+    @property
+    def mine(self) -> Q:
+        return Q(step_token=self.token)
+
+
+def claim_step(batch: int, status: Status) -> Step | None:
+    """Lease the step that a batch in `status` needs; None when it is leased, or the batch is elsewhere."""
+    now = clock.now()
+    token = f"{identity.step_holder()}/{secrets.token_hex(8)}"
+    free = Q(step_until=None) | Q(step_until__lt=now)
+    claimed = Batch.objects.filter(free, pk=batch, status=status).update(
+        step_token=token, step_until=now + STEP_LEASE, step_attempts=F("step_attempts") + 1
+    )
+    if not claimed:
+        return None
+    return Step(batch, token, Batch.objects.values_list("step_attempts", flat=True).get(pk=batch))
+

@@ -1,0 +1,126 @@
+"""Stored objects: written once under a fresh key, read in ranges, through Django's storage API.
+
+Two kinds of storage are known: a folder, and S3 (django-storages), whose own file object would fetch a whole object
+to read a range of it.
+"""
+
+import hashlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+
+CHUNK = 1024 * 1024
+
+
+def fresh_key(kind: str) -> str:
+    """A key that nothing else has: `kind/2-letter folder/random`."""
+    token = secrets.token_hex(16)
+    return f"{kind}/{token[:2]}/{token}"
+
+
+class Writer:
+    """Writes one object in pieces, counting bytes and hashing; an exception inside `with` removes it again."""
+
+    def __init__(self, key: str) -> None:
+        self.key, self.bytes, self._hash = key, 0, hashlib.sha256()
+        self._local = _local_path(key)
+        if self._local:
+            self._local.parent.mkdir(parents=True, exist_ok=True)
+            self._file: Any = open(self._local, "xb", buffering=CHUNK)  # noqa: SIM115 - closed by close()
+        else:
+            self._file = default_storage.open(key, "wb")
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self.bytes += len(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Make it durable: what is acknowledged afterwards is stored."""
+        if self._local:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        elif not self.bytes:
+            self._file.write(b"")
+        self._file.close()
+
+    def discard(self) -> None:
+        self._file.close()
+        delete(self.key)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+def chunks(key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+    """The object's bytes from `start`, at most `length` of them, in pieces of at most 1 MiB."""
+    if path := _local_path(key):
+        with open(path, "rb") as file:
+            file.seek(start)
+            left = length if length is not None else path.stat().st_size - start
+            while left > 0 and (piece := file.read(min(CHUNK, left))):
+                left -= len(piece)
+                yield piece
+    elif length != 0:
+        end = "" if length is None else start + length - 1
+        yield from default_storage.bucket.Object(key).get(Range=f"bytes={start}-{end}")["Body"].iter_chunks(CHUNK)
+
+
+def read(key: str, start: int, length: int) -> bytes:
+    """A range of the object. Raises OSError when it is not all there."""
+    data = b"".join(chunks(key, start, length))
+    if len(data) != length:
+        raise OSError(f"object {key} is shorter than {start + length} bytes")
+    return data
+
+
+def delete(key: str) -> None:
+    """Remove the object; it may be gone already."""
+    if key:
+        default_storage.delete(key)
+
+
+@contextmanager
+def local(key: str) -> Iterator[Path]:
+    """The object as a local file: its own path, or a copy in the spool for as long as `with` lasts."""
+    if path := _local_path(key):
+        yield path
+        return
+    with scratch() as file:
+        for piece in chunks(key):
+            file.write(piece)
+        file.flush()
+        yield Path(file.name)
+
+
+@contextmanager
+def scratch() -> Iterator[Any]:
+    """A temporary file in the spool folder, gone at the end."""
+    settings.SPOOL_DIR.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=settings.SPOOL_DIR, buffering=CHUNK) as file:
+        yield file
+
+
+def _local_path(key: str) -> Path | None:
+    try:
+        return Path(default_storage.path(key))
+    except NotImplementedError:
+        return None

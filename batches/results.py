@@ -1,0 +1,192 @@
+"""Results into files: merged into input order from the committed segments, repeatable byte for byte.
+
+Each segment is decompressed once into a local spool; the merge then walks an index of the Result rows. A line without
+a row was never run: its output line is derived here, and it gets no row.
+"""
+
+import os
+import zlib
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from django.db import transaction
+
+from batches import clock, lifecycle, objects
+from batches.core import jsonl, rendering, requests, states
+from batches.core.states import Status
+from batches.lifecycle import Step, StepLost
+from batches.models import Batch, File, Result, Segment, Slice
+from billing import ledger
+
+
+class Spool:
+    """A batch's committed output lines in a local file, and where each line's lies."""
+
+    def __init__(self, batch: Batch, file: Any) -> None:
+        self._file = file
+        starts = self._fill(batch)
+        self.lines, self._offsets, self._lengths, self.delivered = array("I"), array("Q"), array("I"), bytearray()
+        rows = Result.objects.filter(batch=batch, segment_id__in=starts).order_by("line")
+        for line, segment, offset, length, error in rows.values_list(
+            "line", "segment_id", "offset", "length", "error_code"
+        ).iterator(chunk_size=5000):
+            self.lines.append(line)
+            self._offsets.append(starts[segment] + offset)
+            self._lengths.append(length)
+            self.delivered.append(not error)
+
+    def _fill(self, batch: Batch) -> dict[int, int]:
+        """Write every segment to the file, one after another; where each begins."""
+        starts, end = {}, 0
+        for pk in list(Segment.objects.filter(batch=batch).order_by("pk").values_list("pk", flat=True)):
+            data = Segment.objects.filter(pk=pk).values_list("data", flat=True).first()
+            if data is not None:  # else finalized meanwhile, by another
+                body = zlib.decompress(data)
+                self._file.write(body)
+                starts[pk], end = end, end + len(body)
+        self._file.flush()
+        return starts
+
+    def read(self, index: int) -> bytes:
+        """The output line at `index` of `lines`."""
+        return os.pread(self._file.fileno(), self._lengths[index], self._offsets[index])
+
+    def __iter__(self) -> Iterator[tuple[bytes, bool]]:
+        """Every committed output line in input order, and whether it was delivered."""
+        for index in range(len(self.lines)):
+            yield self.read(index), bool(self.delivered[index])
+
+
+@contextmanager
+def spool(batch: Batch) -> Iterator[Spool]:
+    with objects.scratch() as file:
+        yield Spool(batch, file)
+
+
+def finalize(batch_pk: int) -> None:
+    """Write the files, post the charge, set the terminal status. A leased step; killed and repeated it does the same.
+
+    It is never given up: what it works from is committed and paid for (docs/decisions/0004-finalize-never-fails.md).
+    """
+    step = lifecycle.claim_step(batch_pk, Status.FINALIZING)
+    if step is None:
+        return
+    batch = Batch.objects.select_related("input_file").get(pk=batch_pk)
+    ending = states.ending(batch.cancelling_at is not None, batch.expiring_at is not None)
+    try:
+        with spool(batch) as lines:
+            written = _write(batch, _merged(batch, lines, ending, step), step)
+    except StepLost:
+        return
+    if _end(batch, step, ending, written):
+        drop_scaffolding(batch_pk)
+    else:
+        for writer, _ in written.values():
+            objects.delete(writer.key)
+
+
+def _merged(batch: Batch, lines: Spool, ending: Status, step: Step) -> Iterator[tuple[bytes, bool]]:
+    """An output line for every input line, in input order."""
+    if len(lines.lines) == batch.total:
+        yield from lines
+        return
+    if ending == Status.COMPLETED:
+        raise RuntimeError(f"{batch} has {len(lines.lines)} results for {batch.total} lines")
+    code = f"batch_{ending}"
+    index = 0
+    for line in jsonl.lines(objects.chunks(batch.input_file.storage_key), requests.MAX_LINE):
+        step.renew()
+        if index < len(lines.lines) and lines.lines[index] == line.number:
+            yield lines.read(index), bool(lines.delivered[index])
+            index += 1
+        else:
+            yield rendering.render_never_run(batch.secret, line.number, _custom_id(line.data), code), False
+
+
+def _custom_id(data: bytes | None) -> bytes:
+    """The line's custom_id; null where the batch ended before its lines were validated, and this one would not be."""
+    try:
+        return requests.custom_id_of(data or b"")
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return b"null"
+
+
+def _write(
+    batch: Batch, merged: Iterator[tuple[bytes, bool]], step: Step
+) -> dict[str, tuple[objects.Writer, int]]:
+    """Write results (all lines) and, while both kinds are met, output and errors; each with its number of lines."""
+    with spool_pair() as (delivered, failed), objects.Writer(objects.fresh_key("results")) as everything:
+        counts = [0, 0]
+        for body, good in merged:
+            step.renew()
+            everything.write(body + b"\n")
+            (delivered if good else failed).write(body + b"\n")
+            counts[good] += 1
+        written = {"results": (everything, sum(counts))}
+        if all(counts):
+            for name, file, count in (("output", delivered, counts[1]), ("errors", failed, counts[0])):
+                written[name] = (_store(file), count)
+    return written
+
+
+@contextmanager
+def spool_pair() -> Iterator[tuple[Any, Any]]:
+    with objects.scratch() as first, objects.scratch() as second:
+        yield first, second
+
+
+def _store(file: Any) -> objects.Writer:
+    file.flush()
+    file.seek(0)
+    with objects.Writer(objects.fresh_key("results")) as writer:
+        while piece := file.read(objects.CHUNK):
+            writer.write(piece)
+    return writer
+
+
+def _end(batch: Batch, step: Step, ending: Status, written: dict[str, tuple[objects.Writer, int]]) -> bool:
+    """The files' rows, the charge and the terminal status, in one transaction; False when the step was lost."""
+    with transaction.atomic():
+        locked = Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)
+        if locked.status != Status.FINALIZING or locked.step_token != step.token:
+            return False
+        files = {name: _file(batch, name, *entry) for name, entry in written.items()}
+        everything = files["results"]
+        one_kind = "output" if locked.completed == locked.total else "errors"
+        if len(files) == 1 and locked.total:
+            files[one_kind] = everything
+        ledger.charge_batch(batch.tenant_id, batch.public_id, int(locked.cost))
+        return lifecycle.transition(
+            batch.pk,
+            ending,
+            results_file=everything,
+            output_file=files.get("output"),
+            error_file=files.get("errors"),
+        )
+
+
+def _file(batch: Batch, name: str, writer: objects.Writer, lines: int) -> File:
+    return File.objects.create(
+        tenant_id=batch.tenant_id,
+        purpose=File.Purpose.BATCH_OUTPUT,
+        filename=f"{batch.public_id}_{name}.jsonl",
+        bytes=writer.bytes,
+        lines=lines,
+        sha256=writer.sha256,
+        storage_key=writer.key,
+        created_at=clock.now(),
+    )
+
+
+def drop_scaffolding(batch_pk: int) -> None:
+    """Remove what only served to run an ended batch: segments, the plan's object, slices. Slices last: the sweep
+    finds by them what a crash left."""
+    batch = Batch.objects.select_related("input_file").get(pk=batch_pk)
+    while segments := list(Segment.objects.filter(batch=batch).values_list("pk", flat=True)[:50]):
+        Segment.objects.filter(pk__in=segments).delete()  # a few at a time: each holds the write lock briefly
+    if batch.plan_key != batch.input_file.storage_key:
+        objects.delete(batch.plan_key)
+    Slice.objects.filter(batch=batch).delete()

@@ -1,0 +1,62 @@
+"""The sweep: whatever the queue lost, a crash left or a clock brought is taken up again. Idempotent, any number at once."""
+
+from datetime import timedelta
+
+from django.db.models import Exists, OuterRef, Q
+
+from batches import clock, lifecycle, results, tasks
+from batches.core import states
+from batches.core.states import Status
+from batches.engine import leases
+from batches.models import Batch, Slice
+
+STALE = timedelta(seconds=5)  # a step nobody took up in this time is rung for again
+FAILURES_KEPT = timedelta(days=7)
+
+
+def sweep() -> None:
+    """Expire, close, ring, bury, tidy."""
+    leases.bury_expired()
+    _expire_late()
+    _close_drained()
+    _ring_stale_steps()
+    if _claimable_slices():
+        tasks.ring_work()
+    _tidy()
+
+
+def _expire_late() -> None:
+    late = Batch.objects.filter(status__in=states.before(Status.EXPIRING), deadline__lte=clock.now())
+    for pk in late.values_list("pk", flat=True):
+        lifecycle.expire(pk)
+
+
+def _close_drained() -> None:
+    for pk in Batch.objects.filter(status__in=states.CLOSING).values_list("pk", flat=True):
+        lifecycle.close_if_drained(pk)
+
+
+def _ring_stale_steps() -> None:
+    """Validations and finalizations that no worker holds, a while after they were due."""
+    now = clock.now()
+    free = Q(step_until=None) | Q(step_until__lt=now)
+    due = Q(status=Status.VALIDATING, created_at__lt=now - STALE) | Q(
+        status=Status.FINALIZING, finalizing_at__lt=now - STALE
+    )
+    for pk, status in Batch.objects.filter(free & due).values_list("pk", "status"):
+        ring = tasks.ring_validate if status == Status.VALIDATING else tasks.ring_finalize
+        ring(pk)
+
+
+def _claimable_slices() -> bool:
+    return Slice.objects.filter(
+        leases.claimable(clock.now()), batch__status=Status.IN_PROGRESS, tenant__suspended=False
+    ).exists()
+
+
+def _tidy() -> None:
+    """What ended batches leave behind when their last step died, and failed tasks of long ago."""
+    leftovers = Slice.objects.filter(batch=OuterRef("pk"))
+    for pk in Batch.objects.filter(Exists(leftovers), status__in=states.TERMINAL).values_list("pk", flat=True)[:20]:
+        results.drop_scaffolding(pk)
+    tasks.prune(clock.now() - FAILURES_KEPT)

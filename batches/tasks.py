@@ -1,0 +1,94 @@
+"""Every django-q2 entry point, and the bells that enqueue them.
+
+A task is a hint: idempotent, harmless to lose, repeat or delay, since the database says what there is to do. This
+module imports nothing of the product at its top, because an import error in a task's module makes django-q2 retry for
+ever (so the imports inside functions here); tasks return None, because a result that can't be pickled does the same.
+"""
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+from django_q.models import Failure, OrmQ, Schedule
+from django_q.tasks import async_task
+
+CHORES, RUNNERS = "chores", "runners"
+WAITING_WORK_ROWS = 2  # work() rows in the queue beyond one a runner add nothing
+
+
+def validate(batch: int) -> None:
+    """Read the input, plan the batch."""
+    from batches import validation
+
+    validation.validate(batch)
+
+
+def work() -> None:
+    """A worker is free: run what is fairest, until there is nothing or the loop hands over."""
+    from batches.engine.runner import run
+
+    run()
+
+
+def finalize(batch: int) -> None:
+    """Write the files, post the charge, end the batch."""
+    from batches import results
+
+    results.finalize(batch)
+
+
+def sweep() -> None:
+    """Ring again for all that is stale, close what has drained, expire what is late."""
+    from batches import sweeping
+
+    sweeping.sweep()
+
+
+def tick() -> None:
+    """The sweep as `up` calls it every few seconds, outside the queue."""
+    sweep()
+
+
+def ring_validate(batch: int) -> None:
+    _ring(CHORES, "validate", batch)
+
+
+def ring_finalize(batch: int) -> None:
+    _ring(CHORES, "finalize", batch)
+
+
+def ring_work() -> None:
+    """Call the runners, unless enough calls for them wait already."""
+    if settings.Q_CLUSTER.get("orm") and OrmQ.objects.filter(key=RUNNERS).count() >= _rows_of_runners():
+        return
+    for _ in range(settings.RUNNERS):
+        _ring(RUNNERS, "work")
+
+
+def _rows_of_runners() -> int:
+    """Rows of live loops stay in the table until the loop ends."""
+    from batches.engine import leases
+
+    return leases.live_runners() + settings.RUNNERS * WAITING_WORK_ROWS
+
+
+def _ring(cluster: str, name: str, *args: int) -> None:
+    def enqueue() -> None:
+        async_task(f"batches.tasks.{name}", *args, q_options={"cluster": cluster})
+
+    if settings.Q_CLUSTER.get("orm"):
+        enqueue()  # in the caller's transaction: the row and the change it announces land together
+    else:
+        transaction.on_commit(enqueue)
+
+
+def install_schedules() -> None:
+    """The sweep every minute, whoever ticks it besides: made by code, since one bad row stops all schedules."""
+    Schedule.objects.update_or_create(
+        name="sweep", defaults={"func": "batches.tasks.sweep", "schedule_type": Schedule.MINUTES, "minutes": 1}
+    )
+
+
+def prune(before: datetime) -> None:
+    """Failed tasks are kept by django-q2 for ever: drop those that stopped long ago."""
+    Failure.objects.filter(stopped__lt=before).delete()

@@ -1,0 +1,115 @@
+"""A file on its way in: from the socket to the storage in one pass, counted, hashed and cut at the limits.
+
+Django's multipart parser hands over pieces of the file as they arrive; nothing is kept in memory but a piece.
+"""
+
+from typing import Any, NamedTuple
+
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler
+from django.http import HttpRequest
+
+from batches import objects
+from batches.core.jsonl import LineCounter
+from tenants.errors import Refused
+
+MAX_BYTES = 104_857_600
+MAX_LINES = 50_000
+FORM_ROOM = 64 * 1024  # bytes of a request beside the file: boundaries and fields
+
+
+class Stored(NamedTuple):
+    """An upload that is in the storage, not yet anybody's."""
+
+    key: str
+    filename: str
+    bytes: int
+    lines: int
+    sha256: str
+
+
+class ToStorage(FileUploadHandler):
+    """Streams the one file of the form field `file` to the storage. `stored` is set when it is complete."""
+
+    chunk_size = 256 * 1024
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request)
+        self.stored: Stored | None = None
+        self._writer: objects.Writer | None = None
+        self._counter = LineCounter()
+
+    def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
+        super().new_file(field_name, file_name, *args, **kwargs)
+        if field_name != "file" or self.stored:
+            raise Refused(400, "unsupported_parameter", "Send one file, in the field file.", param=field_name[:64])
+        self._writer = objects.Writer(objects.fresh_key("inputs"))
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        assert self._writer is not None
+        if start + len(raw_data) > MAX_BYTES:
+            raise too_large()
+        self._writer.write(raw_data)
+        self._counter.feed(raw_data)
+        if self._counter.count > MAX_LINES:
+            raise Refused(
+                413,
+                "too_many_requests_in_batch",
+                f"A batch takes at most {MAX_LINES:,} lines. Split the file.",
+                param="file",
+            )
+
+    def file_complete(self, file_size: int) -> UploadedFile:
+        assert self._writer is not None
+        self._writer.close()
+        self.stored = Stored(
+            self._writer.key, self.file_name or "upload", file_size, self._counter.count, self._writer.sha256
+        )
+        return UploadedFile(name=self.file_name, size=file_size)
+
+    def complete(self) -> Stored:
+        """What was stored. Call it after `receive`."""
+        assert self.stored is not None
+        return self.stored
+
+    def discard(self) -> None:
+        """Remove what was stored: the request was refused or broke off."""
+        if self._writer:
+            self._writer.discard()
+
+
+def too_large() -> Refused:
+    return Refused(
+        413, "file_too_large", f"A batch's file has at most {MAX_BYTES:,} bytes (100 MB). Split it.", param="file"
+    )
+
+
+def check_length(request: HttpRequest) -> None:
+    """Refuse by its headers alone a request that can't be taken: before its body is read."""
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if not length.isdigit():
+        raise Refused(411, "length_required", "Send the request with a Content-Length, not in chunks.")
+    if int(length) > MAX_BYTES + FORM_ROOM:
+        raise too_large()
+
+
+def receive(request: HttpRequest) -> ToStorage:
+    """Read the whole multipart body of `request`; what it refuses leaves nothing in the storage."""
+    handler = ToStorage(request)
+    request.upload_handlers = [handler]
+    try:
+        request.POST  # noqa: B018 - reading it parses the body
+        if not handler.stored:
+            raise Refused(400, "missing_file", "Send the JSONL file in the form field file.", param="file")
+        if _broke_off(request):
+            raise Refused(400, "incomplete_upload", "The connection ended before the whole file arrived. Send it again.")
+    except BaseException:
+        handler.discard()
+        raise
+    return handler
+
+
+def _broke_off(request: HttpRequest) -> bool:
+    """Whether fewer bytes came than Content-Length said: Django's parser takes such a body as complete."""
+    stream: Any = request._stream  # type: ignore[attr-defined]
+    return stream._pos < int(request.META["CONTENT_LENGTH"])

@@ -1,0 +1,201 @@
+"""Validating a batch: read every line, collect every bad one, plan the rest, write the slices. A leased step."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from django.db import transaction
+from django.db.models import Q
+
+from batches import lifecycle, objects, tasks
+from batches.core import jsonl, planning, requests
+from batches.core.requests import Fault
+from batches.core.states import Status
+from batches.lifecycle import Step, StepLost
+from batches.models import Batch, Slice, Upstream
+from billing import prices
+
+LISTED = 100  # bad lines that are listed; all are counted
+
+
+class Plan(NamedTuple):
+    """What validation found: the object that slices are ranges of, and the slices' rows."""
+
+    key: str
+    slices: list[Slice]
+
+
+class Findings:
+    """Bad lines: all counted by code, the first hundred of them kept, grouped by code."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._kept: dict[str, list[dict[str, Any]]] = {}
+
+    def add(self, line: int | None, fault: Fault) -> None:
+        self.counts[fault.code] = self.counts.get(fault.code, 0) + 1
+        kept = self._kept.setdefault(fault.code, [])
+        if len(kept) < LISTED:
+            kept.append({"code": fault.code, "line": line, "message": fault.message, "param": fault.param})
+
+    def listed(self) -> list[dict[str, Any]]:
+        return [entry for kept in self._kept.values() for entry in kept][:LISTED]
+
+
+def validate(batch_pk: int) -> None:
+    """Move the batch to in_progress with its slices, or to failed with its bad lines."""
+    step = lifecycle.claim_step(batch_pk, Status.VALIDATING)
+    if step is None:
+        return
+    batch = Batch.objects.select_related("input_file").get(pk=batch_pk)
+    if step.attempts > lifecycle.MAX_VALIDATIONS:
+        fault = Fault("validation_failed", "The file could not be validated in three tries. Ask the operator.")
+        _fail(batch, step, fault)
+        return
+    try:
+        with objects.local(batch.input_file.storage_key) as path:
+            _validate(batch, path, step)
+    except StepLost:
+        return
+
+
+def _validate(batch: Batch, path: Path, step: Step) -> None:
+    reachable = reachable_models(batch.tenant_id)
+    findings = Findings()
+    columns = _read(path, batch.endpoint, set(reachable), findings, step)
+    if findings.counts:
+        lifecycle.fail(batch.pk, findings.listed(), findings.counts, step.mine)
+        return
+    if not len(columns):
+        _fail(batch, step, Fault("empty_file", "The file has no line that is not blank."))
+        return
+    plan = _plan(batch, path, columns, reachable, step)
+    if not _start(batch, step, plan, columns) and plan.key != batch.input_file.storage_key:
+        objects.delete(plan.key)
+
+
+def _fail(batch: Batch, step: Step, fault: Fault) -> None:
+    findings = Findings()
+    findings.add(None, fault)
+    lifecycle.fail(batch.pk, findings.listed(), findings.counts, step.mine)
+
+
+def reachable_models(tenant: int) -> dict[str, int]:
+    """The models this tenant can reach, and how many requests of each may be in flight.
+
+    A dedicated upstream for a model takes the place of the shared ones.
+    """
+    slots: dict[bool, dict[str, int]] = {False: {}, True: {}}
+    for upstream in Upstream.objects.filter(Q(tenant=None) | Q(tenant_id=tenant)):
+        of_kind = slots[upstream.tenant_id is not None]
+        of_kind[upstream.model] = of_kind.get(upstream.model, 0) + upstream.max_in_flight
+    return slots[False] | slots[True]
+
+
+def _pieces(path: Path, step: Step) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while piece := file.read(objects.CHUNK):
+            step.renew()
+            yield piece
+
+
+def _read(path: Path, endpoint: str, models: set[str], findings: Findings, step: Step) -> planning.Columns:
+    columns = planning.Columns()
+    with open(path, "rb") as file:
+        if disguise := jsonl.disguise(file.read(8)):
+            findings.add(1, Fault("invalid_json_line", f"The file is {disguise}, not JSONL in UTF-8."))
+            return columns
+    seen: dict[int, int] = {}  # hash of a custom_id -> its line
+    for line in jsonl.lines(_pieces(path, step), requests.MAX_LINE):
+        if line.data is None:
+            fault = Fault("line_too_large", f"The line has {line.length:,} bytes; at most {requests.MAX_LINE:,} are taken.")
+            findings.add(line.number, fault)
+            continue
+        found = requests.parse(line.data, endpoint)
+        if isinstance(found, Fault):
+            findings.add(line.number, found)
+            continue
+        first = seen.setdefault(hash(found.custom_id), line.number)
+        if first != line.number:
+            fault = Fault("duplicate_custom_id", f"The custom_id stands on line {first} already.", "custom_id")
+            findings.add(line.number, fault)
+        if found.model not in models:
+            findings.add(line.number, _no_model(found.model))
+        columns.add(line.number, line.offset, line.length, found.model, found.prefix, found.tokens)
+    return columns
+
+
+def _no_model(model: str) -> Fault:
+    return Fault("model_not_found", f"There is no model {model[:100]!r} here for you.", "body.model")
+
+
+def _plan(batch: Batch, path: Path, columns: planning.Columns, slots: dict[str, int], step: Step) -> Plan:
+    """Cut the planned order; where it is the file's order, the input itself is the plan."""
+    chains = planning.order(columns)
+    cuts = list(planning.cut(columns, chains, slots))
+    positions = [planned.position for cut in cuts for planned in cut.lines]
+    if all(position == index for index, position in enumerate(positions)):
+        key, starts = batch.input_file.storage_key, columns.offsets
+    else:
+        key, starts = _rewrite(path, columns, positions, step)
+    slices = [_slice(batch, index, cut, columns, starts) for index, cut in enumerate(cuts)]
+    return Plan(key, slices)
+
+
+def _rewrite(path: Path, columns: planning.Columns, positions: list[int], step: Step) -> tuple[str, Any]:
+    """Write the lines in planned order; returns the object and each line's offset in it."""
+    key = objects.fresh_key("plans")
+    starts = planning.array("Q", bytes(8 * len(columns)))
+    with objects.Writer(key) as writer, open(path, "rb") as file:
+        for position in positions:
+            step.renew()
+            starts[position] = writer.bytes
+            file.seek(columns.offsets[position])
+            writer.write(file.read(columns.lengths[position]) + b"\n")
+    return key, starts
+
+
+def _slice(batch: Batch, index: int, cut: planning.Cut, columns: planning.Columns, starts: Any) -> Slice:
+    first, last = cut.lines[0].position, cut.lines[-1].position
+    offset = starts[first]
+    entries = planning.pack(
+        (
+            columns.numbers[line.position],
+            starts[line.position] - offset,
+            columns.lengths[line.position],
+            line.chain,
+            columns.tokens[line.position],
+        )
+        for line in cut.lines
+    )
+    return Slice(
+        tenant_id=batch.tenant_id,
+        batch=batch,
+        index=index,
+        model=cut.model,
+        offset=offset,
+        length=starts[last] + columns.lengths[last] - offset,
+        lines=len(cut.lines),
+        tokens=cut.tokens,
+        entries=entries,
+    )
+
+
+def _start(batch: Batch, step: Step, plan: Plan, columns: planning.Columns) -> bool:
+    """The slices and the move to in_progress, in one transaction; False when the batch moved elsewhere meanwhile."""
+    models = list(columns.model_names)
+    rates = prices.rates_at(models, batch.created_at)
+    with transaction.atomic():
+        moved = lifecycle.transition(
+            batch.pk,
+            Status.IN_PROGRESS,
+            step.mine,
+            plan_key=plan.key,
+            model=models[0] if len(models) == 1 else None,
+            rates=msgspec.json.encode(rates).decode(),
+        )
+        if moved:
+            Slice.objects.bulk_create(plan.slices, batch_size=200)
+            tasks.ring_work()
+    return moved

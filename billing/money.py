@@ -1,0 +1,57 @@
+"""Exact arithmetic in pico-USD (10^-12), pure: no floats, no Django.
+
+A batch rate is pico-USD per MILLION tokens, so that half of any whole standard rate is whole too.
+"""
+
+from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
+
+PICO = 10**12
+MILLION = 10**6
+DISCOUNT_PERCENT = 50
+DISCOUNT = "0.5"
+MAX_TOKENS = 10**9  # a line that claims more is not believed
+
+
+class Rates(NamedTuple):
+    """Frozen batch rates of one model, pico-USD per million tokens."""
+
+    input: int
+    cached_input: int
+    output: int
+
+
+FREE = Rates(0, 0, 0)
+
+
+def rate(usd_per_million: str) -> int:
+    """Pico-USD per token of a standard price in USD per million tokens. Raises ValueError with the cure."""
+    try:
+        price = Decimal(usd_per_million)
+    except InvalidOperation:
+        raise ValueError(f"{usd_per_million!r} is not a price: write USD per million tokens, such as 0.15.") from None
+    if not price.is_finite() or price < 0 or price > MILLION:
+        raise ValueError(f"{usd_per_million} is not a price between 0 and 1,000,000 USD per million tokens.")
+    pico = price * (PICO // MILLION)
+    if pico != int(pico):
+        raise ValueError(f"{usd_per_million} has more than 6 decimals: a price is a whole number of pico-USD a token.")
+    return int(pico)
+
+
+def discounted(standard: int) -> int:
+    """The batch rate (pico-USD per million tokens) of a standard rate (pico-USD per token)."""
+    return standard * MILLION * DISCOUNT_PERCENT // 100
+
+
+def cost(rates: Rates, input_tokens: int, cached_tokens: int, output_tokens: int) -> int:
+    """Pico-USD of one line; `cached_tokens` is a part of `input_tokens`. A fraction of a pico is not charged."""
+    cached = min(max(cached_tokens, 0), input_tokens)
+    total = (input_tokens - cached) * rates.input + cached * rates.cached_input + output_tokens * rates.output
+    return total // MILLION
+
+
+def usd(pico: int | Decimal) -> str:
+    """A decimal string in USD: exact, no exponent, no needless zeros ("0.000012345")."""
+    whole, fraction = divmod(int(pico), PICO)
+    digits = f"{fraction:012d}".rstrip("0")
+    return f"{whole}.{digits}" if digits else str(whole)

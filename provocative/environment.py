@@ -1,0 +1,76 @@
+"""Small readers of the environment, and the one secret that is made when none is given."""
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+FALSE, TRUE = {"", "0", "false", "no", "off"}, {"1", "true", "yes", "on"}
+
+
+def flag(name: str, default: bool = False) -> bool:
+    """A yes/no variable. Raises ImproperlyConfigured on anything else."""
+    raw = os.environ.get(name)
+    if raw is None:
+        return default
+    if raw.lower() in TRUE | FALSE:
+        return raw.lower() in TRUE
+    raise ImproperlyConfigured(f"{name}={raw!r} is neither yes nor no: use 1 or 0.")
+
+
+def number(name: str, default: int) -> int:
+    """A whole number. Raises ImproperlyConfigured on anything else."""
+    raw = os.environ.get(name, "")
+    try:
+        return int(raw) if raw else default
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}={raw!r} is not a whole number.") from None
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """A comma-separated list, blanks dropped."""
+    return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+def secret_key(home: Path) -> str:
+    """SECRET_KEY, or the one kept in `home`, made on the first start by whoever comes first."""
+    if given := os.environ.get("SECRET_KEY"):
+        return given
+    path = home / "secret_key"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        draft = home / f".secret_key.{os.getpid()}"
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text().strip()
+
+
+def storage(url: str, folder: Path) -> dict[str, object]:
+    """The STORAGES entry for STORAGE_URL: empty is a folder, `s3://KEY:SECRET@BUCKET?endpoint_url=…&region=…` is S3."""
+    if not url:
+        return {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": str(folder), "base_url": None},
+        }
+    parts = urlsplit(url)
+    if parts.scheme != "s3" or not parts.hostname:
+        raise ImproperlyConfigured("STORAGE_URL must be s3://KEY:SECRET@BUCKET?endpoint_url=http://…&region=…")
+    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    options = {
+        "bucket_name": parts.hostname,
+        "access_key": unquote(parts.username or "") or None,
+        "secret_key": unquote(parts.password or "") or None,
+        "endpoint_url": query.get("endpoint_url"),
+        "region_name": query.get("region"),
+        "addressing_style": "path",
+        "file_overwrite": True,
+    }
+    return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}

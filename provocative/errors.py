@@ -1,0 +1,98 @@
+"""How every error leaves the API: `{"error": {"message", "type", "param", "code"}}`. Nothing else makes one."""
+
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation, TooManyFilesSent
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.multipartparser import MultiPartParserError
+from rest_framework import exceptions as drf
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from tenants.errors import Refused
+
+log = logging.getLogger(__name__)
+
+
+class IgnoreAccept(BaseContentNegotiation):
+    """JSON whatever the Accept header says: real clients send `application/binary` and mean nothing by it."""
+
+    def select_parser(self, request: Request, parsers: Any) -> BaseParser | None:
+        media = request.content_type.partition(";")[0].strip().lower()
+        return next((parser for parser in parsers if parser.media_type == media), None)
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+def body(refused: Refused) -> dict[str, Any]:
+    """The error body, the shape that OpenAI's SDK reads."""
+    return {
+        "error": {
+            "message": refused.message,
+            "type": refused.type,
+            "param": refused.param,
+            "code": refused.code,
+        }
+    }
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's exception handler: everything known becomes the error body, the rest goes on to `server_error`."""
+    refused = _translate(error)
+    if refused is None:
+        return None
+    return Response(body(refused), status=refused.status, headers=refused.headers)
+
+
+def _translate(error: Exception) -> Refused | None:
+    match error:
+        case Refused():
+            return error
+        case Http404() | drf.NotFound():
+            return Refused(404, "not_found", "There is nothing at this address.")
+        case drf.MethodNotAllowed():
+            return Refused(405, "method_not_allowed", f"This address does not take {error.args and error.detail}.")
+        case drf.UnsupportedMediaType():
+            return Refused(415, "unsupported_media_type", "Send multipart/form-data with the file in the field file.")
+        case RequestDataTooBig() | TooManyFilesSent():
+            return Refused(413, "request_too_large", "The form fields beside the file are too large.")
+        case drf.ParseError() | MultiPartParserError() | SuspiciousOperation():
+            return Refused(400, "malformed_request", "The request's body can't be read as what its headers say.")
+        case drf.PermissionDenied() | PermissionDenied():
+            return Refused(403, "permission_denied", "You may not do this.")
+        case drf.APIException():
+            return Refused(error.status_code, "invalid_request", "The request is not valid.")
+    return None
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return request.path.startswith("/v1/")
+
+
+def _plain(request: HttpRequest, refused: Refused) -> HttpResponse:
+    if _wants_json(request):
+        return JsonResponse(body(refused), status=refused.status)
+    return HttpResponse(refused.message + "\n", status=refused.status, content_type="text/plain")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _plain(request, Refused(400, "malformed_request", "The request can't be read."))
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _plain(request, Refused(403, "permission_denied", "You may not do this."))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _plain(request, Refused(404, "not_found", "There is nothing at this address."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _plain(request, Refused(500, "server_error", "This is our fault. Quote the x-request-id when you report it."))

@@ -1,0 +1,41 @@
+"""`/healthz`: this process answers. `/readyz`: what it stands on answers too."""
+
+import secrets
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
+
+
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"status": "ok"})
+
+
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """200 when the database is migrated and the storage takes a write, else 503 naming what does not answer."""
+    checks = {"database": _database, "storage": _storage}
+    failed = {name: reason for name, check in checks.items() if (reason := _reason(check))}
+    return JsonResponse({"status": "unavailable" if failed else "ok", **failed}, status=503 if failed else 200)
+
+
+def _reason(check: object) -> str:
+    try:
+        return check() or ""  # type: ignore[operator]
+    except Exception as error:  # whatever a driver raises: the answer is that it is not ready
+        return type(error).__name__
+
+
+def _database() -> str:
+    executor = MigrationExecutor(connection)
+    return "migrations are missing" if executor.migration_plan(executor.loader.graph.leaf_nodes()) else ""
+
+
+def _storage() -> str:
+    key = default_storage.save(f"ready/{secrets.token_hex(8)}", ContentFile(b"ready"))
+    default_storage.delete(key)
+    return ""

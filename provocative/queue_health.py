@@ -1,0 +1,51 @@
+"""Whether a cluster takes its work.
+
+django-q2 can look healthy for ever while nothing runs: a worker killed in the wrong moment leaves the queue's lock
+held. What tells is the queue itself: a row that waits although somebody should be free to take it. With the Redis
+broker there are no rows, hence no verdict.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models.functions import Now
+from django.utils import timezone
+from django_q.models import OrmQ
+
+from batches.models import Batch, Runner
+
+TAKEN_AT_ONCE = timedelta(seconds=5)  # an idle runner takes a row within a fraction of this
+
+
+def oldest_runnable(cluster: str) -> tuple[int, timedelta] | None:
+    """Key and age of the row of `cluster` that has waited longest; its lock is the time it became runnable."""
+    now = timezone.now()
+    row = OrmQ.objects.filter(key=cluster, lock__lte=now).order_by("lock", "pk").first()
+    return (row.pk, now - (row.lock or now)) if row else None
+
+
+@dataclass
+class ChoresMove:
+    """Healthy: the row in front is another one than at the last call, or a batch is being validated or finalized."""
+
+    last: int | None = None
+
+    def __call__(self) -> bool:
+        oldest = oldest_runnable("chores")
+        before, self.last = self.last, oldest[0] if oldest else None
+        return self.last is None or self.last != before or Batch.objects.filter(step_until__gt=Now()).exists()
+
+
+@dataclass
+class RunnersTakeWork:
+    """Healthy: no row waits for a runner, or as many runners of this host are at work as there may be."""
+
+    host: str
+
+    def __call__(self) -> bool:
+        oldest = oldest_runnable("runners")
+        if oldest is None or oldest[1] < TAKEN_AT_ONCE:
+            return True
+        live = Runner.objects.filter(host=self.host, lease_until__gt=Now()).count()
+        return live >= settings.RUNNERS

@@ -1,0 +1,163 @@
+"""Every setting, from the environment (README.md has the table). Nothing else in the product reads os.environ."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+
+from provocative import environment as env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+HOME = Path(os.environ.get("PROVOCATIVE_HOME", "var")).resolve()
+HOME.mkdir(parents=True, exist_ok=True)
+
+SECRET_KEY = env.secret_key(HOME)
+DEBUG = env.flag("DEBUG")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "provocative",  # before django_q: its `qcluster` command is ours
+    "batches",
+    "billing",
+    "tenants",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_q",
+]
+MIDDLEWARE = [
+    "provocative.middleware.RequestId",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "provocative.urls"
+WSGI_APPLICATION = "provocative.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- database: SQLite in HOME, or DATABASE_URL ---------------------------------------------------------------------
+ROLE = os.environ.get("PROVOCATIVE_ROLE", "")  # set by `up` for its children: web, chores, runners
+database: dict[str, Any] = dict(
+    dj_database_url.parse(os.environ.get("DATABASE_URL") or f"sqlite:///{HOME / 'provocative.sqlite3'}")
+)
+
+if database["ENGINE"].endswith("sqlite3"):
+    # IMMEDIATE takes the write lock at BEGIN: two writers queue up instead of failing at the upgrade of a read lock.
+    database["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 30,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=30000;"
+        "PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY",
+    }
+    database["CONN_MAX_AGE"] = None
+elif ROLE == "web":
+    # A pool in the web process only: django-q2 forks, and a forked pool is a broken one.
+    database["CONN_MAX_AGE"] = 0
+    database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 34, "timeout": 10}}
+else:
+    database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = None, True
+DATABASES = {"default": database}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- files ---------------------------------------------------------------------------------------------------------
+STATIC_URL, STATIC_ROOT = "/static/", HOME / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT.mkdir(exist_ok=True)
+STORAGES = {
+    "default": env.storage(os.environ.get("STORAGE_URL", ""), HOME / "files"),
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+SPOOL_DIR = HOME / "spool"  # scratch files of validate and finalize; safe to empty when nothing runs
+WHITENOISE_USE_FINDERS, WHITENOISE_AUTOREFRESH = True, False
+
+# --- who -----------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "tenants.User"
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "login", "batch-list", "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+SESSION_COOKIE_HTTPONLY, SESSION_COOKIE_SAMESITE, CSRF_COOKIE_SAMESITE = True, "Lax", "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF, X_FRAME_OPTIONS = True, "DENY"
+HTTPS = env.flag("HTTPS")  # served behind a proxy that terminates TLS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.authentication.BearerKey"],
+    "DEFAULT_PERMISSION_CLASSES": ["tenants.authentication.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "provocative.errors.IgnoreAccept",
+    "EXCEPTION_HANDLER": "provocative.errors.handle",
+    "UNAUTHENTICATED_USER": None,
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440  # form fields beside the file, bytes
+
+# --- queue: two clusters on one table (docs/decisions/0002-two-clusters.md) ---------------------------------------
+RUNNERS = env.number("PROVOCATIVE_RUNNERS", 2)
+CHORES = env.number("PROVOCATIVE_CHORES", 2)
+RUNNER_SECONDS = 600  # a runner's loop hands over to a successor after this long
+
+
+def _cluster(workers: int, timeout: int) -> dict[str, int]:
+    """queue_limit = workers and bulk = 1 keep prefetching short; retry must outlast a prefetched row's wait."""
+    return {
+        "workers": workers,
+        "queue_limit": workers,
+        "bulk": 1,
+        "timeout": timeout,
+        "retry": timeout * (1 + -(-(workers + 1) // workers)) + 60,
+    }
+
+
+Q_CLUSTER: dict[str, Any] = {
+    "name": "chores",
+    "orm": "default",
+    "poll": 0.2,
+    "save_limit": -1,
+    "max_attempts": 1,
+    "ack_failures": True,
+    "catch_up": False,
+    "recycle": 100,
+    "log_level": "WARNING",
+    **_cluster(CHORES, 900),
+    # a runner drains for as long as one attempt may last, after its loop's end
+    "ALT_CLUSTERS": {"runners": {**_cluster(RUNNERS, RUNNER_SECONDS + 900), "recycle": 20, "scheduler": False}},
+}
+if redis_url := os.environ.get("REDIS_URL"):
+    Q_CLUSTER = {key: value for key, value in Q_CLUSTER.items() if key != "orm"} | {"redis": redis_url}
+
+LANGUAGE_CODE, TIME_ZONE, USE_I18N, USE_TZ = "en-us", "UTC", False, True
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")},
+    "loggers": {"django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False}},
+}

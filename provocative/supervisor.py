@@ -1,0 +1,102 @@
+"""The process supervisor behind `up`: keeps children running, calls periodic jobs, stops everything in order.
+
+One thread and one loop, no event library: the kernel ties a child to the THREAD that forked it (PDEATHSIG), and a
+fork beside other threads is a gamble.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from provocative.children import Child, Process
+
+log = logging.getLogger(__name__)
+
+TURN = 0.1  # seconds
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class StopRequest:
+    """What the operator's signals ask for: SIGTERM, SIGINT, SIGHUP a graceful stop, a second SIGINT one at once."""
+
+    def __init__(self) -> None:
+        self.asked = self.at_once = False
+        self._interrupts = 0
+
+    def listen(self) -> None:
+        """Take the signals from here on. A SIGHUP that is ignored (nohup) stays so."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._hear)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        self._interrupts += number == signal.SIGINT
+        self.at_once = self._interrupts > 1
+
+
+@dataclass
+class Job:
+    """Something the loop calls every `seconds`. What it raises is logged once, until it succeeds again."""
+
+    name: str
+    seconds: float
+    call: Callable[[], object]
+    due: float = 0.0
+    failing: bool = False
+
+    def turn(self, now: float) -> None:
+        if now < self.due:
+            return
+        self.due = now + self.seconds
+        try:
+            self.call()
+            self.failing = False
+        except Exception:  # whatever it is, the children must be watched on
+            if not self.failing:
+                log.exception("%s failed; it is tried again every %.1f s", self.name, self.seconds)
+            self.failing = True
+
+
+class Supervisor:
+    """Runs `children`, started in the given order and stopped in the reverse one, until `stop` is asked for."""
+
+    def __init__(self, children: Sequence[Child], jobs: Sequence[Job] = (), stop: StopRequest | None = None) -> None:
+        self.processes = [Process(child) for child in children]
+        self._jobs = list(jobs)
+        self._stop = stop or StopRequest()
+
+    def run(self) -> int:
+        """Supervise until a stop is asked for; returns the exit code, 0 unless it was interrupted twice."""
+        self._stop.listen()
+        try:
+            while not self._stop.asked:
+                self._turn()
+                time.sleep(TURN)
+        finally:
+            self._end()
+        return INTERRUPTED if self._stop.at_once else 0
+
+    def _turn(self) -> None:
+        for each in (*self.processes, *self._jobs):
+            if self._stop.asked:
+                return
+            each.turn(time.monotonic())
+
+    def _end(self) -> None:
+        for process in reversed(self.processes):
+            self._end_one(process)
+
+    def _end_one(self, process: Process) -> None:
+        """SIGTERM, then SIGKILL after the child's grace, or at once when that is asked for."""
+        deadline = time.monotonic() + process.child.grace
+        process.signal(signal.SIGTERM)
+        while not process.gone() and not self._stop.at_once:
+            if time.monotonic() >= deadline:
+                log.warning("%s did not stop within %.0f s: killed", process.child.name, process.child.grace)
+                break
+            time.sleep(TURN / 2)
+        process.kill()

@@ -1,0 +1,30 @@
+"""Every address of the service: the API's table of contents."""
+
+from django.contrib import admin
+from django.contrib.auth import views as auth
+from django.urls import path
+
+from batches.api import native
+from batches.web import pages
+from provocative import health
+
+urlpatterns = [
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    # the native surface
+    path("v1/batch", native.batches),
+    path("v1/batch/<str:batch_id>", native.batch),
+    path("v1/batch/<str:batch_id>/output", native.output),
+    path("v1/batch/<str:batch_id>/errors", native.errors),
+    path("v1/batch/<str:batch_id>/cancel", native.cancel),
+    # people
+    path("", pages.batch_list, name="batch-list"),
+    path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),
+    path("logout", auth.LogoutView.as_view(), name="logout"),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "provocative.errors.bad_request"
+handler403 = "provocative.errors.forbidden"
+handler404 = "provocative.errors.not_found"
+handler500 = "provocative.errors.server_error"

@@ -1,0 +1,47 @@
+"""`Authorization: Bearer pk-prov-…` for DRF, and the scope check behind it."""
+
+from typing import Any
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+
+from tenants import keys
+from tenants.errors import Refused
+from tenants.models import ApiKey, Tenant
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="provocative"'}
+
+
+class BearerKey(BaseAuthentication):
+    """Sets request.user to the Tenant and request.auth to the ApiKey. Raises Refused 401 or 403."""
+
+    def authenticate(self, request: Request) -> tuple[Tenant, ApiKey]:
+        scheme, _, key = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Refused(
+                401, "missing_api_key", "Send your key in the header Authorization: Bearer pk-prov-….", headers=CHALLENGE
+            )
+        row = keys.find(key.strip())
+        if row is None:
+            raise Refused(
+                401, "invalid_api_key", "This API key is malformed, unknown, revoked or expired.", headers=CHALLENGE
+            )
+        if row.tenant.suspended:
+            raise Refused(403, "tenant_suspended", "This tenant is suspended. Ask the operator of this service.")
+        keys.touch(row)
+        return row.tenant, row
+
+    def authenticate_header(self, request: Request) -> str:
+        return CHALLENGE["WWW-Authenticate"]
+
+
+class HasScope(BasePermission):
+    """Reading needs batch:read, anything else batch:write."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        auth: Any = request.auth
+        needed = "batch:read" if request.method in SAFE_METHODS else "batch:write"
+        if not isinstance(auth, ApiKey) or needed not in auth.scopes.split():
+            raise Refused(403, "insufficient_scope", f"This API key lacks the scope {needed}.")
+        return True

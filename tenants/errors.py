@@ -1,0 +1,21 @@
+"""The one exception that becomes an HTTP error body, raised by any room below the project."""
+
+
+class Refused(Exception):
+    """A request that is answered with an error.
+
+    `status` is HTTP's, `code` is stable and documented in docs/errors.md, `message` says what is wrong and what
+    to do, `param` names the field, `headers` go out with the answer (Retry-After).
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, param: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.param, self.headers = status, code, message, param, headers or {}
+
+    @property
+    def type(self) -> str:
+        """The error's family, as OpenAI names them."""
+        families = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+        return families.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")

@@ -1,0 +1,94 @@
+"""Who: tenants with a plan, the people who belong to them, and the API keys that act for them."""
+
+from typing import Any
+
+from django.contrib.auth.base_user import BaseUserManager
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+SHARED_BATCH_LIMIT = 10
+
+
+class UserManager(BaseUserManager["User"]):
+    """Users are found by e-mail; there are no user names."""
+
+    def create_user(self, email: str, password: str | None = None, **extra: Any) -> "User":
+        user = self.model(email=self.normalize_email(email).lower(), **extra)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **extra: Any) -> "User":
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **extra)
+
+
+class User(AbstractUser):
+    """A person who signs in with an e-mail address: a member of tenants, or staff."""
+
+    username = None  # type: ignore[assignment]
+    email = models.EmailField("e-mail address", unique=True)
+    USERNAME_FIELD, REQUIRED_FIELDS = "email", []
+    objects = UserManager()  # type: ignore[assignment,misc]
+
+
+class Tenant(models.Model):
+    """A customer: owns files, batches, keys and what they cost."""
+
+    class Plan(models.TextChoices):
+        SHARED = "shared"  # 10 active batches
+        RESERVED = "reserved"  # no limit, slots reserved for it
+        DEDICATED = "dedicated"  # no limit, upstreams of its own
+
+    name = models.CharField(max_length=200, unique=True)
+    plan = models.CharField(max_length=16, choices=Plan.choices, default=Plan.SHARED)
+    batch_limit = models.PositiveIntegerField(null=True, blank=True, help_text="Overrides the plan's limit.")
+    weight = models.PositiveIntegerField(default=1, help_text="Share of the service beside other tenants.")
+    reserved_slots = models.PositiveIntegerField(default=0, help_text="In-flight requests kept for this tenant.")
+    suspended = models.BooleanField(default=False, help_text="Keys answer 403, batches wait.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def active_batch_limit(self) -> int | None:
+        """How many batches may be active at once; None is no limit."""
+        if self.batch_limit is not None:
+            return self.batch_limit
+        return SHARED_BATCH_LIMIT if self.plan == self.Plan.SHARED else None
+
+
+class Membership(models.Model):
+    """A person's role in a tenant."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        MEMBER = "member"
+        READER = "reader"
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role.choices, default=Role.MEMBER)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="one_role_per_tenant")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.tenant} ({self.role})"
+
+
+class ApiKey(models.Model):
+    """A key's digest and what it may do. The key itself is shown once and never stored."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="keys")
+    name = models.CharField(max_length=100, default="default")
+    prefix = models.CharField(max_length=24, db_index=True, help_text="The key's first characters, to tell keys apart.")
+    digest = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the key, hex.")
+    scopes = models.CharField(max_length=200, default="batch:read batch:write")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="Written at most once a minute.")
+
+    def __str__(self) -> str:
+        return f"{self.prefix}… of {self.tenant}"

@@ -1,0 +1,109 @@
+"""The small world most tests share: an owner, an outsider of another tenant, an upstream that witnesses."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from django.conf import settings
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from batches import tasks
+from batches.engine import runner
+from batches.models import Batch, Upstream
+from billing import prices
+from tenants import keys
+from tenants.models import Tenant
+from tests import environment
+from tests.witness import Witness
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    if environment.DATABASE == "sqlite":
+        settings.DATABASES["default"]["TEST"]["NAME"] = str(environment.HOME / "test.sqlite3")
+
+
+class Person(NamedTuple):
+    """A tenant's user of the API."""
+
+    tenant: Tenant
+    key: str
+    client: Client
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self.client.get(path, headers={"Authorization": f"Bearer {self.key}", **headers})
+
+    def post(self, path: str, data: Any = None, **headers: str) -> Any:
+        return self.client.post(path, data or {}, headers={"Authorization": f"Bearer {self.key}", **headers})
+
+    def submit(self, lines: Iterable[Any], **fields: str) -> Any:
+        """Upload lines (dicts, or bytes as they are) as a batch."""
+        content = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
+        return self.post("/v1/batch", {"file": SimpleUploadedFile("batch.jsonl", content), **fields})
+
+    def batch(self, batch_id: str) -> dict[str, Any]:
+        answer = self.get(f"/v1/batch/{batch_id}")
+        assert answer.status_code == 200, answer.content
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def lines(self, batch_id: str, what: str = "output") -> list[dict[str, Any]]:
+        answer = self.get(f"/v1/batch/{batch_id}/{what}")
+        assert answer.status_code == 200, answer.content
+        return [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+
+
+def person(name: str, **fields: Any) -> Person:
+    tenant = Tenant.objects.create(name=name, **fields)
+    return Person(tenant, keys.create(tenant)[1], Client(raise_request_exception=False))
+
+
+@pytest.fixture
+def owner(transactional_db: None) -> Person:
+    return person("owner")
+
+
+@pytest.fixture
+def outsider(transactional_db: None) -> Person:
+    return person("outsider")
+
+
+@pytest.fixture(scope="session")
+def witness_server() -> Iterator[Witness]:
+    with Witness() as witness:
+        yield witness
+
+
+@pytest.fixture
+def witness(witness_server: Witness, transactional_db: None) -> Witness:
+    """An upstream for the model `witness`, priced at 1 and 2 USD per million tokens."""
+    witness_server.reset()
+    Upstream.objects.create(model="witness", base_url=witness_server.base_url, max_in_flight=32)
+    prices.set_price("witness", "1.00", "2.00", "0.50")
+    return witness_server
+
+
+@pytest.fixture
+def work() -> Callable[..., None]:
+    """Do what the queue would: validate, run and finalize everything there is, in this process."""
+
+    def do(idle: float = 0.3, **options: Any) -> None:
+        step("validating", tasks.validate)
+        runner.run(stop=lambda: False, idle=idle, **options)
+        step("finalizing", tasks.finalize)
+
+    return do
+
+
+def step(status: str, task: Callable[[int], None]) -> None:
+    for pk in Batch.objects.filter(status=status).values_list("pk", flat=True):
+        task(pk)
+
+
+@pytest.fixture
+def http(live_server: Any) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=live_server.url, trust_env=False) as client:
+        yield client

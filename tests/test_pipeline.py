@@ -1,0 +1,40 @@
+"""The main job in one process: submitted, validated, run, finalized, downloaded, charged."""
+
+from collections.abc import Callable
+
+from batches.models import Batch, Result, Segment, Slice
+from billing import money
+from billing.models import LedgerEntry
+from tests.conftest import Person
+from tests.witness import Witness, request_line
+
+
+def test_three_lines_end_to_end(owner: Person, witness: Witness, work: Callable[..., None]) -> None:
+    first = owner.submit([request_line(f"e{n}", custom_id=f"eval-{n}") for n in (1, 2, 3)])
+    assert first.status_code == 200, first.content
+    batch = first.json()
+    assert list(batch.items())[1:6] == [
+        ("status", "validating"),
+        ("endpoint", "/v1/chat/completions"),
+        ("total_requests", 3),
+        ("completed_count", 0),
+        ("failed_count", 0),
+    ]
+    work()
+    done = owner.batch(batch["id"])
+    assert (done["status"], done["completed_count"], done["failed_count"]) == ("completed", 3, 0)
+    lines = owner.lines(batch["id"])
+    assert [line["custom_id"] for line in lines] == ["eval-1", "eval-2", "eval-3"]
+    assert [line["response"]["body"]["choices"][0]["message"]["content"] for line in lines] == [
+        "line:e1 ok",
+        "line:e2 ok",
+        "line:e3 ok",
+    ]
+    usages = [line["response"]["body"]["usage"] for line in lines]
+    pico = sum(u["prompt_tokens"] * 500_000 + u["completion_tokens"] * 1_000_000 for u in usages)
+    assert done["cost"] == {"usd": money.usd(pico), "currency": "usd", "discount": "0.5"}
+    assert sum(Result.objects.values_list("cost", flat=True)) == pico
+    assert LedgerEntry.objects.get().amount == pico
+    assert not Segment.objects.exists() and not Slice.objects.exists()
+    assert witness.requests_by_marker() == {"line:e1": 1, "line:e2": 1, "line:e3": 1}
+    assert Batch.objects.get().ended_at is not None
