@@ -90,9 +90,9 @@ def witness(witness_server: Witness, transactional_db: None) -> Witness:
 def work() -> Callable[..., None]:
     """Do what the queue would: validate, run and finalize everything there is, in this process."""
 
-    def do(idle: float = 0.3, **options: Any) -> None:
+    def do(stop: Callable[[], bool] = lambda: False, idle: float = 0.3) -> None:
         step("validating", tasks.validate)
-        runner.run(stop=lambda: False, idle=idle, **options)
+        runner.run(stop=stop, idle=idle)
         step("finalizing", tasks.finalize)
 
     return do
