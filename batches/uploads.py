@@ -3,6 +3,7 @@
 Django's multipart parser hands over pieces of the file as they arrive; nothing is kept in memory but a piece.
 """
 
+from io import BytesIO
 from typing import Any, NamedTuple
 
 from django.core.files.uploadedfile import UploadedFile
@@ -65,7 +66,7 @@ class ToStorage(FileUploadHandler):
         self.stored = Stored(
             self._writer.key, self.file_name or "upload", file_size, self._counter.count, self._writer.sha256
         )
-        return UploadedFile(name=self.file_name, size=file_size)
+        return UploadedFile(BytesIO(), self.file_name, size=file_size)  # the form's file: its bytes are stored already
 
     def complete(self) -> Stored:
         """What was stored. Call it after `receive`."""
@@ -99,10 +100,10 @@ def receive(request: HttpRequest) -> ToStorage:
     request.upload_handlers = [handler]
     try:
         request.POST  # noqa: B018 - reading it parses the body
-        if not handler.stored:
-            raise Refused(400, "missing_file", "Send the JSONL file in the form field file.", param="file")
         if _broke_off(request):
             raise Refused(400, "incomplete_upload", "The connection ended before the whole file arrived. Send it again.")
+        if not handler.stored:
+            raise Refused(400, "missing_file", "Send the JSONL file in the form field file.", param="file")
     except BaseException:
         handler.discard()
         raise

@@ -1,6 +1,11 @@
 """The small world most tests share: an owner, an outsider of another tenant, an upstream that witnesses."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -8,6 +13,7 @@ import httpx
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
 
 from batches import tasks
@@ -103,7 +109,50 @@ def step(status: str, task: Callable[[int], None]) -> None:
         task(pk)
 
 
+@pytest.fixture(scope="session")
+def web_server(django_db_setup: None) -> Iterator[str]:
+    """The real web server over the tests' own database; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "provocative.wsgi:application", "--no-ws"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--blocking-threads", "32"]
+    environ = os.environ | {"DATABASE_URL": database_url(), "PROVOCATIVE_ROLE": "web", "LOG_LEVEL": "ERROR"}
+    process = subprocess.Popen(command, env=environ, cwd=settings.BASE_DIR, stdout=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: _answers(address))
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/healthz", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """Wait for a condition, looking often; its first true value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.02)
+    return value
+
+
+def database_url() -> str:
+    """The tests' own database, for another process."""
+    name = connection.settings_dict["NAME"]
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{name}"
+
+
 @pytest.fixture
-def http(live_server: Any) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=live_server.url, trust_env=False) as client:
+def http(web_server: str, transactional_db: None) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=web_server, trust_env=False, limits=httpx.Limits(max_connections=100)) as client:
         yield client
