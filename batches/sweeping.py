@@ -44,8 +44,7 @@ def _ring_stale_steps() -> None:
         status=Status.FINALIZING, finalizing_at__lt=now - STALE
     )
     for pk, status in Batch.objects.filter(free & due).values_list("pk", "status"):
-        ring = tasks.ring_validate if status == Status.VALIDATING else tasks.ring_finalize
-        ring(pk)
+        tasks.ring_step(pk, status)
 
 
 def _claimable_slices() -> bool:

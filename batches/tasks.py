@@ -9,11 +9,11 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 from django_q.models import Failure, OrmQ, Schedule
 from django_q.tasks import async_task
 
 CHORES, RUNNERS = "chores", "runners"
-WAITING_WORK_ROWS = 2  # work() rows in the queue beyond one a runner add nothing
 
 
 def validate(batch: int) -> None:
@@ -57,19 +57,19 @@ def ring_finalize(batch: int) -> None:
     _ring(CHORES, "finalize", batch)
 
 
+def ring_step(batch: int, status: str) -> None:
+    """Ring for the step that a batch in `status` waits for, if it waits for one."""
+    rings = {"validating": ring_validate, "finalizing": ring_finalize}
+    if status in rings:
+        rings[status](batch)
+
+
 def ring_work() -> None:
-    """Call the runners, unless enough calls for them wait already."""
-    if settings.Q_CLUSTER.get("orm") and OrmQ.objects.filter(key=RUNNERS).count() >= _rows_of_runners():
+    """Call the runners, unless a call waits already: one that a worker took, or died with, does not count."""
+    if settings.Q_CLUSTER.get("orm") and OrmQ.objects.filter(key=RUNNERS, lock__lte=timezone.now()).exists():
         return
     for _ in range(settings.RUNNERS):
         _ring(RUNNERS, "work")
-
-
-def _rows_of_runners() -> int:
-    """Rows of live loops stay in the table until the loop ends."""
-    from batches.engine import leases
-
-    return leases.live_runners() + settings.RUNNERS * WAITING_WORK_ROWS
 
 
 def _ring(cluster: str, name: str, *args: int) -> None:

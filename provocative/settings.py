@@ -161,6 +161,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")},
     "loggers": {
         "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        "httpx": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},  # a refused request is the client's news, not the operator's
     },
 }

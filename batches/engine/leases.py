@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F, Min, Q, Sum
 
-from batches import clock, identity
+from batches import clock, identity, tasks
 from batches.core.scheduling import Candidate, ranked
 from batches.core.states import ACTIVE, Status
 from batches.models import Batch, Permit, Result, Runner, Slice
@@ -86,18 +86,24 @@ def live_runners(host: str | None = None) -> int:
 
 
 def bury(host: str, alive: Callable[[int, int], bool]) -> int:
-    """End at once the leases of runners and steps on `host` whose process is gone; returns how many."""
+    """End at once the leases of runners and steps on `host` whose process is gone, and ring; returns how many."""
+    dead = [row for row in Runner.objects.filter(host=host) if not alive(row.pid, row.started_ticks)]
+    for runner in dead:
+        unregister(runner)
+    if dead:
+        tasks.ring_work()
+    return len(dead) + _bury_steps(host, alive)
+
+
+def _bury_steps(host: str, alive: Callable[[int, int], bool]) -> int:
     buried = 0
-    for runner in Runner.objects.filter(host=host):
-        if not alive(runner.pid, runner.started_ticks):
-            unregister(runner)
-            buried += 1
-    for pk, token in Batch.objects.filter(status__in=ACTIVE, step_token__startswith=f"{host}/").values_list(
-        "pk", "step_token"
-    ):
+    steps = Batch.objects.filter(status__in=ACTIVE, step_token__startswith=f"{host}/")
+    for pk, status, token in steps.values_list("pk", "status", "step_token"):
         _, pid, ticks, _ = token.rsplit("/", 3)
         if not alive(int(pid), int(ticks)):
-            buried += Batch.objects.filter(pk=pk, step_token=token).update(step_token="", step_until=None)
+            Batch.objects.filter(pk=pk, step_token=token).update(step_token="", step_until=None)
+            tasks.ring_step(pk, status)
+            buried += 1
     return buried
 
 

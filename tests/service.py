@@ -1,0 +1,161 @@
+"""The whole service as an operator runs it: `manage.py up` in processes of its own, seen only from outside."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import psycopg
+
+from tests import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Service:
+    """One `up` with a home and a database of its own."""
+
+    def __init__(self, *options: str, name: str = "service") -> None:
+        self.home = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=environment.HOME))
+        self.options = options or ("--no-model",)
+        self.environ = {**os.environ, "PROVOCATIVE_HOME": str(self.home), "LOG_LEVEL": "WARNING"}
+        self.environ.pop("DATABASE_URL", None)
+        if environment.DATABASE == "postgres":
+            self._create_database(self.home.name.replace("-", "_"))
+        self.process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def _create_database(self, name: str) -> None:
+        server = os.environ["DATABASE_URL"].rpartition("/")[0]
+        self._dsn = f"host={environment.HOME / 'pg'} user=postgres dbname={name}"
+        with psycopg.connect(f"host={environment.HOME / 'pg'} user=postgres", autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        self.environ["DATABASE_URL"] = f"{server}/{quote(name)}"
+
+    # --- the operator's hands ---------------------------------------------------------------------------------------
+
+    def start(self) -> "Service":
+        command = [sys.executable, "manage.py", "up", "--bind", "127.0.0.1:0", *self.options]
+        log = open(self.home / "up.log", "a")  # noqa: SIM115 - the child's
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        log.close()
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith("ready "):
+                self.url = line.split()[1]
+                return self
+        raise AssertionError(f"up ended: {(self.home / 'up.log').read_text()[-2000:]}")
+
+    def manage(self, *arguments: str) -> Any:
+        """An operator's command; its line of JSON."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.environ, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else None
+
+    def tenant(self, name: str = "acme", *options: str) -> httpx.Client:
+        """A new tenant's API, with its key."""
+        key = self.manage("tenant", "create", name, *options)["api_key"]
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30)
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        """End `up`; its exit code."""
+        assert self.process
+        self.process.send_signal(how)
+        code = self.process.wait(60)
+        assert self.process.stdout
+        self.process.stdout.close()
+        return code
+
+    # --- a witness's eyes -------------------------------------------------------------------------------------------
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of a query, by a connection that knows nothing of the product."""
+        if environment.DATABASE == "postgres":
+            with psycopg.connect(self._dsn) as connection:
+                return connection.execute(query).fetchall()  # type: ignore[arg-type]
+        connection = sqlite3.connect(f"file:{self.home / 'provocative.sqlite3'}?mode=ro", uri=True, timeout=30)
+        try:
+            return connection.execute(query).fetchall()
+        finally:
+            connection.close()
+
+    def processes(self, word: str) -> list[int]:
+        """Pids of this service's processes with `word` in their command line."""
+        marker = f"PROVOCATIVE_HOME={self.home}\0".encode()
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if word.encode() in (entry / "cmdline").read_bytes() and marker in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    def kill_all(self, word: str) -> int:
+        """kill -9 everything with `word` in its command line; how many."""
+        pids = self.processes(word)
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        return len(pids)
+
+    def remove(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.process and self.process.stdout:
+            self.process.stdout.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+@contextmanager
+def running(*options: str) -> Iterator[Service]:
+    """A service that is up."""
+    service = Service(*options)
+    try:
+        yield service.start()
+    finally:
+        service.remove()
+
+
+def upload(client: httpx.Client, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Submit lines; the batch."""
+    content = "".join(json.dumps(line) + "\n" for line in lines)
+    answer = client.post("/v1/batch", files={"file": ("batch.jsonl", content.encode())})
+    assert answer.status_code == 200, answer.text
+    batch: dict[str, Any] = answer.json()
+    return batch
+
+
+def ended(client: httpx.Client, batch: str, seconds: float = 120, each: Callable[[Any], object] | None = None) -> Any:
+    """Poll until the batch has ended; its last object. `each` sees every poll."""
+    end = time.monotonic() + seconds
+    while True:
+        found = client.get(f"/v1/batch/{batch}").json()
+        if each:
+            each(found)
+        if found["status"] in ("completed", "failed", "cancelled"):
+            return found
+        assert time.monotonic() < end, found
+        time.sleep(0.05)
+
+
+def output(client: httpx.Client, batch: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in client.get(f"/v1/batch/{batch}/output").text.splitlines()]

@@ -1,0 +1,311 @@
+"""The operators' admin: every model has its pages, none of them shows a secret or loads a body."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group, Permission
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import strip_tags
+
+from batches.core.states import Status
+from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Upstream
+from billing import prices
+from billing.models import LedgerEntry, Price
+from tenants import admin as tenants_admin
+from tenants import keys
+from tenants.models import ApiKey, Membership, Tenant, User
+from tests.conftest import Person
+from tests.test_web import make_batches
+
+UPSTREAM_KEY, STEP, LEASE, RUNNER = "sk-of-the-upstream", "step-token-xyz", "lease-token-xyz", "runner-token-xyz"
+BODY = b"the-body-of-an-answer"
+MOST_QUERIES = 15
+BODIES = ("batches_segment.data", "batches_slice.entries")
+UNSELECTED = (*BODIES, "batches_batch.secret", "batches_batch.step_token", "tenants_apikey.digest")
+
+
+def staff(email: str, *permissions: str, **fields: Any) -> Client:
+    """A browser in which somebody of the staff is signed in, with these permissions."""
+    user = User.objects.create_user(email, is_staff=True, **fields)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def root(owner: Person) -> Client:
+    return staff("root@example.com", is_superuser=True)
+
+
+@pytest.fixture
+def batch(owner: Person) -> Batch:
+    """One row of every model hangs on this batch."""
+    key = ApiKey.objects.get(tenant=owner.tenant)
+    fields = {"api_key": key, "status": Status.IN_PROGRESS, "step_token": STEP, "cost": 1_500_000_000_000}
+    [made] = make_batches(owner.tenant, **fields)
+    now = made.created_at
+    upstream = Upstream.objects.create(model="m", base_url="http://up/v1", api_key=UPSTREAM_KEY)
+    runner = Runner.objects.create(token=RUNNER, host="h", pid=1, started_ticks=1, created_at=now, lease_until=now)
+    Permit.objects.create(upstream=upstream, runner=runner, slots=3, wanted=4)
+    parts = {"tenant": owner.tenant, "batch": made}
+    Slice.objects.create(
+        **parts, index=0, model="m", offset=0, length=9, lines=3, tokens=30, entries=BODY, runner=runner,
+        lease_token=LEASE,
+    )  # fmt: skip
+    segment = Segment.objects.create(**parts, data=BODY)
+    Result.objects.create(
+        **parts, line=1, seq=1, custom_id="first of all", status_code=200, cost=2_500_000, finished_at=now,
+        segment_id=segment.pk, offset=0, length=9,
+    )  # fmt: skip
+    prices.set_price("m", "0.15", "0.60")
+    LedgerEntry.objects.create(tenant=owner.tenant, kind="batch_charge", reference=made.public_id, amount=made.cost)
+    Group.objects.create(name="support")
+    Membership.objects.create(tenant=owner.tenant, user=User.objects.create_user("ada@example.com"), role="owner")
+    return made
+
+
+def url(model: Any, page: str, *args: Any) -> str:
+    return reverse(f"admin:{model._meta.label_lower.replace('.', '_')}_{page}", args=args)
+
+
+def pages() -> Iterator[str]:
+    """The address of every page of the admin."""
+    yield reverse("admin:index")
+    for model, options in admin.site._registry.items():
+        yield url(model, "changelist")
+        yield url(model, "change", model._default_manager.values_list("pk", flat=True)[0])
+        if options.has_add_permission.__func__ is not tenants_admin.ReadOnly.has_add_permission:  # type: ignore[attr-defined]
+            yield url(model, "add")
+    yield reverse("admin:auth_user_password_change", args=[User.objects.values_list("pk", flat=True)[0]])
+
+
+def test_every_model_is_registered_and_the_queue_is_not() -> None:
+    ours = {model for app in ("tenants", "billing", "batches") for model in apps.get_app_config(app).get_models()}
+    assert set(admin.site._registry) == ours | {Group}
+
+
+def test_every_page_answers_with_few_queries_and_no_body(root: Client, batch: Batch) -> None:
+    for page in pages():
+        with CaptureQueriesContext(connection) as captured:
+            assert root.get(page).status_code == 200, page
+        assert len(captured) <= MOST_QUERIES, f"{page}: {len(captured)} queries"
+        for column in UNSELECTED:
+            quoted = '"{}"."{}"'.format(*column.split("."))
+            assert not [query for query in captured if quoted in query["sql"]], f"{page} selects {column}"
+
+
+def test_no_page_shows_a_secret(root: Client, batch: Batch, owner: Person) -> None:
+    User.objects.update(password="pbkdf2_sha256$1$the-salt$the-hash")
+    root.force_login(User.objects.get(email="root@example.com"))
+    digest = keys.digest(owner.key)
+    secrets = [
+        owner.key,
+        digest,
+        UPSTREAM_KEY,
+        batch.secret,
+        STEP,
+        LEASE,
+        RUNNER,
+        BODY.decode(),
+        "the-salt",
+        "the-hash",
+    ]
+    for page in pages():
+        html = root.get(page).content.decode()
+        assert not [secret for secret in secrets if secret in html], page
+        assert "django" not in strip_tags(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)).lower(), page
+
+
+def test_no_secret_can_be_guessed_by_a_filter(root: Client, batch: Batch) -> None:
+    for model, lookup in (
+        (Upstream, "api_key__startswith"),
+        (Batch, "secret__startswith"),
+        (Batch, "api_key__digest__startswith"),
+        (ApiKey, "digest__startswith"),
+        (Permit, "upstream__api_key__startswith"),
+        (Result, "batch__secret__startswith"),
+        (User, "password__startswith"),
+        (Membership, "user__password__startswith"),
+    ):
+        assert root.get(url(model, "changelist"), {lookup: "s"}).status_code == 400, lookup
+
+
+def test_the_sign_in_page_bears_the_products_name(client: Client, transactional_db: None) -> None:
+    html = client.get(reverse("admin:login")).content.decode()
+    assert "Provocative Batch" in html
+    assert "django" not in strip_tags(html).lower()
+
+
+def test_only_staff_come_in(client: Client, batch: Batch) -> None:
+    addresses = list(pages())
+    for user in (None, User.objects.get(email="ada@example.com")):
+        if user:
+            client.force_login(user)
+        for page in addresses:
+            answer = client.get(page)
+            assert answer.status_code == 302 and answer["Location"].startswith("/admin/login/"), page
+
+
+def test_what_the_service_writes_is_read_only(root: Client, batch: Batch, owner: Person) -> None:
+    for model in (Batch, File, Result, Segment, Slice, Runner, Permit, LedgerEntry, ApiKey):
+        row = model._default_manager.values_list("pk", flat=True)[0]
+        for page in (url(model, "add"), url(model, "change", row), url(model, "delete", row)):
+            assert root.post(page, {"post": "yes"}).status_code == 403, page
+    for kept in (owner.tenant, User.objects.all()[0], Price.objects.all()[0]):
+        assert root.post(url(kept, "delete", kept.pk), {"post": "yes"}).status_code == 403
+
+
+def test_money_is_shown_in_usd(root: Client, batch: Batch) -> None:
+    assert ">1.5<" in root.get(url(Batch, "changelist")).content.decode()
+    assert ">1.5<" in root.get(url(LedgerEntry, "changelist")).content.decode()
+    assert ">0.0000025<" in root.get(url(Result, "changelist")).content.decode()
+    assert ">0.15<" in root.get(url(Price, "changelist")).content.decode()
+
+
+def test_long_errors_are_cut(root: Client, batch: Batch) -> None:
+    Batch.objects.filter(pk=batch.pk).update(errors="e" * 50_000)
+    assert "e" * 3_000 not in root.get(url(Batch, "change", batch.pk)).content.decode()
+
+
+def act(client: Client, model: Any, action: str, *rows: Any) -> str:
+    data = {"action": action, "_selected_action": [row.pk for row in rows]}
+    return client.post(url(model, "changelist"), data, follow=True).content.decode()
+
+
+def test_a_batch_is_cancelled_and_a_finished_one_is_not(root: Client, batch: Batch, owner: Person) -> None:
+    [finished] = make_batches(owner.tenant, status=Status.COMPLETED)
+    html = act(root, Batch, "cancel", batch, finished)
+    assert "Cancelled 1" in html and f"{finished.public_id[1:]}: The batch can&#x27;t be cancelled any more" in html
+    batch.refresh_from_db()
+    finished.refresh_from_db()
+    assert batch.cancelling_at is not None and finished.status == Status.COMPLETED
+
+
+def test_a_key_is_revoked_once(root: Client, batch: Batch, owner: Person) -> None:
+    row = ApiKey.objects.get(tenant=owner.tenant)
+    assert "Revoked 1 of 1 keys" in act(root, ApiKey, "revoke", row)
+    assert "Revoked 0 of 1 keys" in act(root, ApiKey, "revoke", row)
+    assert owner.get("/v1/batch").status_code == 401
+
+
+def test_actions_need_their_permission(batch: Batch, owner: Person) -> None:
+    viewer = staff("viewer@example.com", "view_batch", "view_apikey")
+    act(viewer, Batch, "cancel", batch)
+    act(viewer, ApiKey, "revoke", ApiKey.objects.get())
+    batch.refresh_from_db()
+    assert batch.status == Status.IN_PROGRESS and owner.get("/v1/batch").status_code == 200
+
+
+def upstream_form(**fields: str) -> dict[str, str]:
+    return {"model": "m", "base_url": "http://up/v1", "kind": "vllm", "max_in_flight": "8", "enabled": "on"} | fields
+
+
+def test_an_upstreams_key_is_written_kept_and_removed(root: Client, batch: Batch) -> None:
+    page = url(Upstream, "change", Upstream.objects.get().pk)
+    for fields, stored in (
+        ({}, UPSTREAM_KEY),
+        ({"new_key": "another"}, "another"),
+        ({"base_url": "ftp://nowhere", "new_key": "typed"}, "another"),
+        ({"forget_key": "on"}, ""),
+    ):
+        assert b"typed" not in root.post(page, upstream_form(**fields)).content
+        assert Upstream.objects.get().api_key == stored
+    root.post(url(Upstream, "add"), upstream_form(model="other", new_key="fresh"))
+    assert Upstream.objects.get(model="other").api_key == "fresh"
+
+
+def test_who_may_only_look_sees_no_upstream_key(batch: Batch) -> None:
+    viewer = staff("viewer@example.com", "view_upstream", "view_permit")
+    for page in (url(Upstream, "change", Upstream.objects.get().pk), url(Upstream, "changelist")):
+        answer = viewer.get(page)
+        assert answer.status_code == 200 and UPSTREAM_KEY.encode() not in answer.content
+
+
+def test_an_upstream_in_use_is_not_deleted(root: Client, batch: Batch) -> None:
+    page = url(Upstream, "delete", Upstream.objects.get().pk)
+    assert root.post(page, {"post": "yes"}).status_code == 403
+    Permit.objects.all().delete()
+    assert root.post(page, {"post": "yes"}).status_code == 302
+    assert not Upstream.objects.exists()
+
+
+def test_a_price_is_written_in_usd_and_never_edited(root: Client, batch: Batch) -> None:
+    data = {"model": "new", "input": "0.075", "cached_input": "", "output": "0.30"}
+    before = timezone.now()
+    assert root.post(url(Price, "add"), data | {"effective_at_0": "2020-01-01"}).status_code == 302
+    price = Price.objects.get(model="new")
+    assert (price.input, price.cached_input, price.output) == (75_000, 75_000, 300_000)
+    assert price.effective_at >= before
+    assert b"more than 6 decimals" in root.post(url(Price, "add"), data | {"input": "0.0000001"}).content
+    assert root.post(url(Price, "change", price.pk), data | {"input": "9"}).status_code == 403
+    assert Price.objects.filter(model="new").count() == 1
+
+
+def test_a_change_writes_only_what_was_changed(root: Client, batch: Batch, owner: Person) -> None:
+    inline = {"memberships-TOTAL_FORMS": "0", "memberships-INITIAL_FORMS": "0"}
+    form = {"name": "owner", "plan": "reserved", "batch_limit": "", "weight": "1", "reserved_slots": "0"}
+    with CaptureQueriesContext(connection) as captured:
+        answer = root.post(url(Tenant, "change", owner.tenant.pk), form | inline)
+    assert answer.status_code == 302
+    updates = [query["sql"] for query in captured if query["sql"].startswith('UPDATE "tenants_tenant"')]
+    assert len(updates) == 1 and '"plan"' in updates[0] and '"weight"' not in updates[0]
+    assert Tenant.objects.get(pk=owner.tenant.pk).plan == "reserved"
+
+
+def test_a_person_is_added_by_e_mail(root: Client, batch: Batch) -> None:
+    words = {"password1": "a long enough phrase", "password2": "a long enough phrase", "usable_password": "true"}
+    assert root.post(url(User, "add"), {"email": "New@Example.com"} | words).status_code == 302
+    person = User.objects.get(email="new@example.com")
+    assert person.check_password("a long enough phrase")
+    root.post(url(User, "change", person.pk), {"email": "New@Example.com", "first_name": "N", "is_active": "on"})
+    person.refresh_from_db()
+    assert (person.email, person.first_name) == ("new@example.com", "N")
+    assert person.check_password("a long enough phrase")
+
+
+def test_only_superusers_make_staff(batch: Batch) -> None:
+    helper = staff("helper@example.com", "view_user", "change_user", "add_user", "change_group")
+    for model in (User, Group):
+        row = model._default_manager.values_list("pk", flat=True)[0]
+        for page in (url(model, "changelist"), url(model, "change", row), url(model, "add")):
+            assert helper.get(page).status_code == 403, page
+
+
+def test_lists_are_searched(root: Client, batch: Batch, owner: Person) -> None:
+    [other] = make_batches(owner.tenant)
+
+    def found(model: Any, term: str) -> int:
+        answer = root.get(url(model, "changelist"), {"q": term})
+        assert answer.status_code == 200
+        return int(answer.context["cl"].result_count)
+
+    assert found(Batch, batch.public_id) == 1 and found(Batch, "owner") == 2
+    assert found(Result, batch.public_id) == 1 and found(Result, other.public_id) == 0
+    assert found(Result, f"{batch.public_id} first of all") == 1
+    assert found(Result, f"{batch.public_id} second") == 0
+    assert found(Slice, batch.public_id) == 1 and found(Segment, batch.public_id) == 1
+    for model in admin.site._registry:
+        found(model, "'\"%_\\ é")
+
+
+def test_lists_are_filtered(root: Client, batch: Batch) -> None:
+    for outcome, count in (("delivered", 1), ("failed", 0), ("flagged", 0)):
+        answer = root.get(url(Result, "changelist"), {"outcome": outcome, "batch__id__exact": str(batch.pk)})
+        assert answer.context["cl"].result_count == count
+    assert root.get(url(Batch, "changelist"), {"status__exact": "in_progress"}).context["cl"].result_count == 1
+
+
+def test_counting_stops(root: Client, batch: Batch, owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tenants_admin, "COUNTED", 2)
+    make_batches(owner.tenant, 3)
+    answer = root.get(url(Batch, "changelist"))
+    assert answer.status_code == 200 and answer.context["cl"].result_count == 2

@@ -1,0 +1,118 @@
+"""The service as it is run: killed, stopped, restarted; three ledgers must agree."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import until
+from tests.service import Service, ended, output, running, upload
+from tests.witness import Witness, request_line
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running("--no-model", "--runners", "2") as service:
+        yield service
+
+
+@pytest.fixture
+def upstream(service: Service, request: pytest.FixtureRequest) -> Iterator[Witness]:
+    """A witness of the test's own, serving a model of the test's name."""
+    with Witness() as witness:
+        service.manage("upstream", "add", request.node.name, witness.base_url, "--max-in-flight", "64")
+        service.manage("price", "set", request.node.name, "--input", "1.00", "--output", "2.00")
+        yield witness
+
+
+def numbered(model: str, count: int) -> list[dict[str, Any]]:
+    return [request_line(str(n), custom_id=f"line:{n}", model=model) for n in range(count)]
+
+
+def three_ledgers(service: Service, client: httpx.Client, batch: dict[str, Any], witness: Witness) -> int:
+    """Upstream's log, output and charges agree; returns how many lines were sent more than once."""
+    total = batch["total_requests"]
+    lines = output(client, batch["id"])
+    assert [line["custom_id"] for line in lines] == [f"line:{n}" for n in range(total)]
+    assert all(line["response"]["body"]["choices"] for line in lines)
+    sent = witness.requests_by_marker()
+    assert set(sent) == {f"line:{n}" for n in range(total)}
+    usages = [line["response"]["body"]["usage"] for line in lines]
+    pico = sum(u["prompt_tokens"] * 500_000 + u["completion_tokens"] * 1_000_000 for u in usages)
+    charged = service.sql(f"SELECT amount FROM billing_ledgerentry WHERE reference = '{batch['id']}'")
+    assert [int(amount) for (amount,) in charged] == [pico]
+    return sum(sent.values()) - total
+
+
+def test_kill_every_worker_six_times(service: Service, upstream: Witness, request: pytest.FixtureRequest) -> None:
+    upstream.configure(latency_ms=[20, 30])
+    client = service.tenant("killed")
+    batch = upload(client, numbered(request.node.name, 3000))
+    kills: list[int] = []
+
+    def kill(found: Any) -> None:
+        if len(kills) < 6 and found["completed_count"] >= 400 * (len(kills) + 1):
+            kills.append(service.kill_all("qcluster"))
+
+    done = ended(client, batch["id"], each=kill)
+    assert (done["status"], done["completed_count"], done["failed_count"]) == ("completed", 3000, 0)
+    assert len(kills) == 6
+    assert all(kills)
+    again = three_ledgers(service, client, done, upstream)
+    print(f"killed {kills} processes in six kills; {again} lines sent again")
+    assert again <= 6 * (64 + 256)  # in flight, and the results of one flush window
+
+
+def test_kill_only_idle_workers(service: Service, upstream: Witness, request: pytest.FixtureRequest) -> None:
+    """An idle django-q2 worker that is killed leaves the queue's lock held: the cluster looks healthy and is dead."""
+    client = service.tenant("idle")
+    mains = {pid for pid in service.processes("qcluster") if os.getsid(pid) == pid}
+    for pid in set(service.processes("qcluster")) - mains:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    batch = upload(client, numbered(request.node.name, 10))
+    assert ended(client, batch["id"])["status"] == "completed"
+    assert three_ledgers(service, client, batch, upstream) == 0
+
+
+def test_sigterm_of_up_sends_nothing_twice(upstream: Witness, service: Service, request: Any) -> None:
+    upstream.configure(latency_ms=[20, 30])
+    client = service.tenant("stopped")
+    batch = upload(client, numbered(request.node.name, 3000))
+    until(lambda: client.get(f"/v1/batch/{batch['id']}").json()["completed_count"] >= 500)
+    assert service.stop() == 0
+    assert service.processes("manage.py") == []
+    done = service.sql(f"SELECT completed, total FROM batches_batch WHERE public_id = '{batch['id']}'")
+    assert done[0][0] < done[0][1], "it ended before the stop: the test shows nothing"
+    service.start()
+    client.base_url = httpx.URL(service.url)
+    assert ended(client, batch["id"])["status"] == "completed"
+    assert three_ledgers(service, client, batch, upstream) == 0
+
+
+def test_up_itself_is_killed(upstream: Witness, service: Service, request: Any) -> None:
+    upstream.configure(latency_ms=[20, 30])
+    client = service.tenant("dead")
+    batch = upload(client, numbered(request.node.name, 1500))
+    until(lambda: client.get(f"/v1/batch/{batch['id']}").json()["completed_count"] >= 300)
+    service.stop(signal.SIGKILL)
+    until(lambda: not service.processes("manage.py") and not service.processes("granian"))
+    service.start()
+    client.base_url = httpx.URL(service.url)
+    assert ended(client, batch["id"])["status"] == "completed"
+    assert three_ledgers(service, client, batch, upstream) <= 64 + 256
+    assert Counter(upstream.requests_by_marker().values())[1] > 1000
+
+
+def test_a_result_is_visible_soon(service: Service, upstream: Witness, request: pytest.FixtureRequest) -> None:
+    client = service.tenant("soon")
+    batch = upload(client, numbered(request.node.name, 3))
+    done = ended(client, batch["id"])
+    assert done["status"] == "completed"
+    print("created to completed:", done["completed_at"] - done["created_at"], "s")

@@ -1,0 +1,177 @@
+"""The pages for people: signing in, and the list of one's own batches."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from django.utils.html import strip_tags
+
+from batches.core.states import ACTIVE, Status
+from batches.models import Batch, File
+from batches.web import pages
+from tenants.models import Membership, Tenant, User
+from tests.conftest import Person
+
+MOST_QUERIES = 5
+NAUGHTY = '<script>alert("1")</script>&"\' Ünïcode'
+
+
+def make_batches(tenant: Tenant, count: int = 1, filename: str = "in.jsonl", **fields: Any) -> list[Batch]:
+    now = timezone.now()
+    file = File.objects.create(
+        tenant=tenant, purpose="batch", filename=filename, bytes=9, lines=10, sha256="0" * 64, storage_key="k",
+        created_at=now,
+    )  # fmt: skip
+    common = {"tenant": tenant, "input_file": file, "endpoint": "/v1/chat/completions", "created_at": now}
+    rest = common | {"deadline": now, "total": 10, "model": "m"} | fields
+    return [Batch.objects.create(**rest) for _ in range(count)]
+
+
+def member(*tenants: Tenant, role: str = "reader") -> Client:
+    """A browser in which a member of these tenants is signed in."""
+    user = User.objects.create_user("member@example.com")
+    for tenant in tenants:
+        Membership.objects.create(tenant=tenant, user=user, role=role)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def shown(client: Client, address: str = "/") -> str:
+    answer = client.get(address)
+    assert answer.status_code == 200
+    html = answer.content.decode()
+    assert "<script" not in html and "<style" not in html and " style=" not in html and " onclick=" not in html
+    assert "django" not in strip_tags(html).lower()
+    return html
+
+
+def test_strangers_sign_in_first(client: Client, transactional_db: None) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 302 and answer["Location"] == "/login?next=/"
+    assert "Sign in" in shown(client, "/login")
+
+
+def test_signing_in_and_out(owner: Person) -> None:
+    user = User.objects.create_user("ada@example.com", "a long enough phrase")
+    Membership.objects.create(tenant=owner.tenant, user=user)
+    client = Client(enforce_csrf_checks=True)
+    form = {"username": "ada@example.com", "password": "wrong", "next": "/"}
+    client.get("/login")
+    form["csrfmiddlewaretoken"] = client.cookies["csrftoken"].value
+    refused = client.post("/login", form)
+    assert refused.status_code == 200 and b'role="alert"' in refused.content
+    assert b"ada@example.com" in refused.content and b"wrong" not in refused.content
+    signed_in = client.post("/login", form | {"password": "a long enough phrase"})
+    assert signed_in.status_code == 302 and signed_in["Location"] == "/"
+    assert "ada@example.com" in shown(client)
+    assert client.get("/logout").status_code == 405
+    token = client.cookies["csrftoken"].value
+    assert client.post("/logout", {"csrfmiddlewaretoken": token})["Location"] == "/login"
+    assert client.get("/").status_code == 302
+
+
+def test_an_address_elsewhere_is_not_followed(transactional_db: None) -> None:
+    User.objects.create_user("ada@example.com", "a long enough phrase")
+    form = {"username": "ada@example.com", "password": "a long enough phrase", "next": "https://evil.example/"}
+    assert Client().post("/login", form)["Location"] == "/"
+
+
+def test_nothing_is_cached_and_only_read(owner: Person) -> None:
+    client = member(owner.tenant)
+    assert "no-store" in client.get("/")["Cache-Control"]
+    assert client.post("/").status_code == 405
+
+
+def test_own_batches_are_shown_and_foreign_ones_never(owner: Person, outsider: Person) -> None:
+    [own], [foreign] = make_batches(owner.tenant), make_batches(outsider.tenant, filename="foreign.jsonl")
+    for role in Membership.Role:
+        User.objects.all().delete()
+        html = shown(member(owner.tenant, role=role))
+        assert own.public_id in html
+        assert foreign.public_id not in html and "foreign.jsonl" not in html and "outsider" not in html
+
+
+def test_a_foreign_cursor_is_an_unknown_one(owner: Person, outsider: Person) -> None:
+    make_batches(owner.tenant)
+    [foreign] = make_batches(outsider.tenant)
+    client = member(owner.tenant)
+    answers = [client.get("/", {"after": after}) for after in (foreign.public_id, "batch_unknown", "\x00", "é" * 900)]
+    assert {(answer.status_code, answer.content) for answer in answers} == {(404, answers[0].content)}
+
+
+def test_the_tenant_is_named_where_there_are_several(owner: Person, outsider: Person) -> None:
+    make_batches(owner.tenant)
+    make_batches(outsider.tenant)
+    client = member(owner.tenant, outsider.tenant)
+    html = shown(client)
+    assert 'data-label="Tenant" class="name">owner<' in html and 'data-label="Tenant" class="name">outsider<' in html
+    Membership.objects.filter(tenant=outsider.tenant).delete()
+    assert 'data-label="Tenant"' not in shown(client)
+
+
+def test_names_are_escaped(owner: Person) -> None:
+    Tenant.objects.filter(pk=owner.tenant.pk).update(name=NAUGHTY, suspended=True)
+    make_batches(owner.tenant, filename=NAUGHTY, model=NAUGHTY)
+    html = shown(member(owner.tenant))
+    assert html.count("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&quot;&#x27; Ünïcode") >= 4
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_its_looks(owner: Person, status: Status) -> None:
+    make_batches(owner.tenant, status=status, completed=3, failed=2, model=None, cost=1_234_500_000_000)
+    html = shown(member(owner.tenant))
+    label = {"in_progress": "In progress"}.get(status, status.capitalize())
+    assert f'<span class="pill {pages.LOOKS[status]}">{label}</span>' in html
+    assert ">1.2345<" in html and "2 failed" in html
+    assert ('value="5" max="10"' in html) == (status != Status.FAILED)
+    assert ('http-equiv="refresh"' in html) == (status in ACTIVE)
+    assert ("several" in html) == (status not in pages.UNREAD)
+
+
+def test_sixty_batches_are_two_pages_and_cost_no_more_queries(owner: Person, outsider: Person) -> None:
+    batches = make_batches(owner.tenant)
+    client = member(owner.tenant, outsider.tenant)
+    with CaptureQueriesContext(connection) as alone:
+        shown(client)
+    batches += make_batches(owner.tenant, 59)
+    with CaptureQueriesContext(connection) as crowded:
+        first = shown(client)
+    with CaptureQueriesContext(connection) as further:
+        second = shown(client, f"/?after={batches[10].public_id}")
+    assert len(alone) == len(crowded) <= MOST_QUERIES and len(further) <= MOST_QUERIES
+    assert [batch for batch in batches if f">{batch.public_id}<" in first] == batches[10:]
+    assert [batch for batch in batches if f">{batch.public_id}<" in second] == batches[:10]
+    assert f"?after={batches[10].public_id}" in first and "Older" not in second and "Newest" in second
+    assert "no older batches" in shown(client, f"/?after={batches[0].public_id}")
+
+
+def test_who_has_no_tenant_is_told_what_to_do(owner: Person) -> None:
+    make_batches(owner.tenant)
+    client = member()
+    with CaptureQueriesContext(connection) as captured:
+        html = shown(client)
+    assert "do not belong to a tenant" in html and "member@example.com" in html and "/admin/" not in html
+    assert len(captured) <= MOST_QUERIES
+
+
+def test_an_operator_without_a_tenant_is_led_to_the_admin(transactional_db: None) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root@example.com"))
+    assert "/admin/tenants/membership/add/" in shown(client)
+
+
+def test_an_empty_list_teaches_the_command(owner: Person) -> None:
+    html = shown(member(owner.tenant))
+    assert "curl http://testserver/v1/batch" in html and "file=@batch.jsonl" in html
+    assert 'http-equiv="refresh"' not in html
+
+
+@pytest.mark.parametrize(
+    ("usd", "cents"), [("0", "0.00"), ("5", "5.00"), ("12.5", "12.50"), ("0.000012345", "0.000012345")]
+)
+def test_costs_have_cents_and_lose_nothing(usd: str, cents: str) -> None:
+    assert pages._cents(usd) == cents
