@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from batches.core.states import ACTIVE, Status
+from billing.fields import PicoField
 
 ALPHABET = string.digits + string.ascii_letters
 
@@ -88,7 +89,7 @@ class Batch(models.Model):
     input_tokens = models.BigIntegerField(default=0)
     cached_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
-    cost = models.DecimalField(max_digits=38, decimal_places=0, default=0, help_text="Pico-USD.")
+    cost = PicoField(default=0, help_text="Pico-USD.")
     rates = models.TextField(default="{}", help_text="JSON: model -> frozen batch rates, pico-USD per million tokens.")
     plan_key = models.CharField(max_length=200, default="", blank=True, help_text="The object that slices are cut of.")
     errors = models.TextField(default="", blank=True, help_text="JSON list of what is wrong with the input.")

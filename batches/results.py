@@ -158,7 +158,7 @@ def _end(batch: Batch, step: Step, ending: Status, written: dict[str, tuple[obje
         one_kind = "output" if locked.completed == locked.total else "errors"
         if len(files) == 1 and locked.total:
             files[one_kind] = everything
-        ledger.charge_batch(batch.tenant_id, batch.public_id, int(locked.cost))
+        ledger.charge_batch(batch.tenant_id, batch.public_id, locked.cost)
         return lifecycle.transition(
             batch.pk,
             ending,

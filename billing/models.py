@@ -7,6 +7,8 @@ per million tokens is a whole number of them.
 from django.db import models
 from django.utils import timezone
 
+from billing.fields import PicoField
+
 
 class Price(models.Model):
     """One version of a model's standard price. Never edited and never back-dated: a change is a new row."""
@@ -33,7 +35,7 @@ class LedgerEntry(models.Model):
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.PROTECT, related_name="ledger")
     kind = models.CharField(max_length=32, choices=Kind.choices)
     reference = models.CharField(max_length=64, help_text="The public id of what is charged.")
-    amount = models.DecimalField(max_digits=38, decimal_places=0, help_text="Pico-USD.")
+    amount = PicoField(help_text="Pico-USD.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -10,7 +10,7 @@ PICO = 10**12
 MILLION = 10**6
 DISCOUNT_PERCENT = 50
 DISCOUNT = "0.5"
-MAX_TOKENS = 10**9  # a line that claims more is not believed
+MAX_PRICE = 10_000  # USD per million tokens: a line's cost fits in 63 bits
 
 
 class Rates(NamedTuple):
@@ -30,8 +30,8 @@ def rate(usd_per_million: str) -> int:
         price = Decimal(usd_per_million)
     except InvalidOperation:
         raise ValueError(f"{usd_per_million!r} is not a price: write USD per million tokens, such as 0.15.") from None
-    if not price.is_finite() or price < 0 or price > MILLION:
-        raise ValueError(f"{usd_per_million} is not a price between 0 and 1,000,000 USD per million tokens.")
+    if not price.is_finite() or price < 0 or price > MAX_PRICE:
+        raise ValueError(f"{usd_per_million} is not a price between 0 and {MAX_PRICE:,} USD per million tokens.")
     pico = price * (PICO // MILLION)
     if pico != int(pico):
         raise ValueError(f"{usd_per_million} has more than 6 decimals: a price is a whole number of pico-USD a token.")
@@ -50,8 +50,8 @@ def cost(rates: Rates, input_tokens: int, cached_tokens: int, output_tokens: int
     return total // MILLION
 
 
-def usd(pico: int | Decimal) -> str:
+def usd(pico: int) -> str:
     """A decimal string in USD: exact, no exponent, no needless zeros ("0.000012345")."""
-    whole, fraction = divmod(int(pico), PICO)
+    whole, fraction = divmod(pico, PICO)
     digits = f"{fraction:012d}".rstrip("0")
     return f"{whole}.{digits}" if digits else str(whole)

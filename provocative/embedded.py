@@ -1,10 +1,7 @@
 """The model that `up` serves itself: where its weights are, how it is served, how batches find it."""
 
-import contextlib
 import os
 import signal
-import sys
-import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -52,9 +49,11 @@ def serve(port: int, slots: int = SLOTS) -> None:
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.endpoint_metrics, params.ui = True, False
     params.verbosity = 0  # errors alone
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))  # it keeps nothing, and its own destructor can hang
     server = xllamacpp.Server(params)
-    signal.sigwait(_block_stop_signals())
-    del server
+    while server:
+        signal.pause()
 
 
 def register(base_url: str) -> None:

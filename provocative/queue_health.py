@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models.functions import Now
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from batches.models import Batch, Runner
+from batches import clock
+from batches.engine import leases
+from batches.models import Batch
 
 TAKEN_AT_ONCE = timedelta(seconds=5)  # an idle runner takes a row within a fraction of this
 
@@ -34,7 +35,7 @@ class ChoresMove:
     def __call__(self) -> bool:
         oldest = oldest_runnable("chores")
         before, self.last = self.last, oldest[0] if oldest else None
-        return self.last is None or self.last != before or Batch.objects.filter(step_until__gt=Now()).exists()
+        return self.last is None or self.last != before or Batch.objects.filter(step_until__gt=clock.now()).exists()
 
 
 @dataclass
@@ -47,5 +48,4 @@ class RunnersTakeWork:
         oldest = oldest_runnable("runners")
         if oldest is None or oldest[1] < TAKEN_AT_ONCE:
             return True
-        live = Runner.objects.filter(host=self.host, lease_until__gt=Now()).count()
-        return live >= settings.RUNNERS
+        return leases.live_runners(self.host) >= settings.RUNNERS

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-MAX_TOKENS = 10**9  # a line that claims more is not believed
+MAX_TOKENS = 10**8  # a line that claims more is not believed
 MAX_TEXT = 64 * 1024  # bytes kept of a failure's body that is not JSON
 RETRIED_STATUS = frozenset({408, 425, 429})
 COOLING_STATUS = frozenset({401, 403})

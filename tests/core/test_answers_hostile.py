@@ -73,7 +73,7 @@ def test_no_damage_to_a_good_answer_makes_it_raise(endpoint: str, data: st.DataO
 
 
 def nested(depth: int, opening: str, closing: str, space: str) -> bytes:
-    return f'{{"choices":[{space}{opening * depth}1{closing * depth}]}}'.encode()
+    return f'{{"choices":[{{}}],{space}"more":{opening * depth}1{closing * depth}}}'.encode()
 
 
 def is_judged(status: int, body: bytes) -> None:

@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from billing.money import FREE, MAX_TOKENS, MILLION, PICO, Rates, cost, discounted, rate, usd
 from tests.core import searched
 
-PRICES = st.decimals(0, 10_000, places=6, allow_nan=False)
+PRICES = st.decimals(0, 1_000, places=6, allow_nan=False)
 TOKENS = st.integers(0, MAX_TOKENS)
 RATES = st.builds(Rates, *[st.integers(0, 10**16)] * 3)
 BIGINT = 2**63 - 1
 
 
 def rates_of(*prices: Decimal) -> Rates:
-    return Rates(*(discounted(rate(str(price))) for price in prices))
+    return Rates(*(discounted(rate(f"{price:f}")) for price in prices))
 
 
 @pytest.mark.parametrize(
     ("price", "pico"),
     [
         ("0", 0), ("0.000001", 1), ("0.075", 75_000), ("0.15", 150_000), ("1", MILLION), ("1.00", MILLION), ("2.50", 2_500_000),
-        ("0.1500000000", 150_000), ("1e-6", 1), ("1E+3", 10**9), ("-0", 0), ("1000000", PICO), (".5", 500_000),
+        ("0.1500000000", 150_000), ("0.999999", 999_999), ("1000", 10**9), ("00.5", 500_000),
     ],
 )  # fmt: skip
 def test_a_price_is_a_whole_number_of_pico_a_token(price: str, pico: int) -> None:
@@ -48,7 +48,7 @@ def test_what_is_no_price_is_refused_with_a_reason(price: str) -> None:
     strict=True, reason="Decimal multiplies with 28 digits: what lies beyond is rounded away before the check"
 )
 def test_a_price_with_very_many_decimals_is_refused_too(price: str) -> None:
-    with pytest.raises(ValueError, match="decimals"):
+    with pytest.raises(ValueError, match=r"price|decimals"):
         rate(price)
 
 
@@ -62,14 +62,14 @@ def test_a_price_is_written_in_plain_digits(price: str) -> None:
 @given(PRICES)
 @searched
 def test_six_decimals_are_exact(price: Decimal) -> None:
-    assert Fraction(rate(str(price)), PICO) == Fraction(price) / MILLION
+    assert Fraction(rate(f"{price:f}"), PICO) == Fraction(price) / MILLION
 
 
-@given(st.decimals(0, 10_000, places=7, allow_nan=False).filter(lambda price: price != round(price, 6)))
+@given(st.decimals(0, 1_000, places=7, allow_nan=False).filter(lambda price: price != round(price, 6)))
 @searched
 def test_seven_decimals_are_refused(price: Decimal) -> None:
     with pytest.raises(ValueError, match="6 decimals"):
-        rate(str(price))
+        rate(f"{price:f}")
 
 
 def test_the_example_of_the_decisions() -> None:
@@ -126,13 +126,26 @@ def test_more_tokens_are_never_cheaper_and_none_are_free(rates: Rates, some: int
     assert cost(rates, 0, 0, 0) == cost(FREE, some, more, more) == 0
 
 
-@pytest.mark.parametrize(
-    "price", ["1", "1000", pytest.param("1000000", marks=pytest.mark.xfail(strict=True, reason="10^21 pico"))]
+def dearest_line(price: str) -> int:
+    """Pico-USD of the most tokens that are believed, at `price` for all of them; 0 where that is no price."""
+    try:
+        rates = rates_of(*[Decimal(price)] * 3)
+    except ValueError:
+        return 0
+    return max(*rates, cost(rates, MAX_TOKENS, 0, MAX_TOKENS))
+
+
+def test_the_dearest_line_fits_its_column() -> None:
+    assert 0 < dearest_line("1000") <= BIGINT
+
+
+@pytest.mark.parametrize("price", ["10000", "1000000"])
+@pytest.mark.xfail(
+    strict=True,
+    reason="prices up to a million are taken, a line's cost is a BIGINT: 2 * 10^9 tokens at 9,224 are too much",
 )
-def test_the_dearest_line_that_is_believed_fits_its_column(price: str) -> None:
-    rates = rates_of(*[Decimal(price)] * 3)
-    assert max(rates) <= BIGINT
-    assert cost(rates, MAX_TOKENS, 0, MAX_TOKENS) <= BIGINT
+def test_no_price_is_taken_at_which_a_line_could_not_be_stored(price: str) -> None:
+    assert dearest_line(price) <= BIGINT
 
 
 @pytest.mark.parametrize(

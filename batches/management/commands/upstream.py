@@ -30,8 +30,8 @@ class Command(VerbCommand):
         _add_settings(change)
         for name, call in (("enable", self.enable), ("disable", self.disable)):
             self.verb(name, call, f"{name.capitalize()} one.").add_argument("id", type=whole_number(1), metavar="ID")
-        self.verb("list", self.list, "Print every upstream.")
-        self.verb("check", self.check, "Probe every one; fails when any enabled one does not answer.")
+        self.verb("list", self.show, "Print every upstream.")
+        self.verb("check", self.probe_all, "Probe every one; fails when any enabled one does not answer.")
 
     def add(self, model: str, base_url: str, tenant: str | None, **wanted: Any) -> None:
         given = {field: value for field, value in wanted.items() if value is not None}
@@ -60,11 +60,11 @@ class Command(VerbCommand):
     def disable(self, id: int) -> None:
         self.change(id, None, enabled=False)
 
-    def list(self) -> None:
+    def show(self) -> None:
         for row in Upstream.objects.select_related("tenant").order_by("model", "pk"):
             self.say(_shown(row))
 
-    def check(self) -> None:
+    def probe_all(self) -> None:
         failed = False
         for row in Upstream.objects.select_related("tenant").order_by("model", "pk"):
             problem = probe(row)
@@ -103,10 +103,11 @@ def _add_settings(parser: CommandParser) -> None:
 def _url(base_url: str) -> str:
     try:
         parts = urlsplit(base_url)
-        valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) > 0
+        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or not base_url.isprintable() or " " in base_url or not base_url.endswith("/v1"):
+    plain = base_url.isprintable() and not set(base_url) & set(" ?#@")  # a password in it would be shown
+    if not valid or not plain or not base_url.endswith("/v1"):
         raise CommandError(f"{base_url!r} is no upstream's address: {URL_CURE}")
     return base_url
 

@@ -1,0 +1,270 @@
+"""The operators' admin of the job's rows: seen, not edited. What may be changed is upstreams.
+
+Bodies, plans, keys and secrets are left in the database: no page here selects those columns.
+"""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.text import Truncator
+
+from batches import lifecycle
+from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Upstream
+from billing import money
+from tenants.admin import Plain, ReadOnly
+from tenants.errors import Refused
+
+SHOWN = 2_000  # characters of a long text
+UNSEEN = ("secret", "step_token")  # of a batch
+LONG = ("errors", "metadata", "rates")
+
+
+def _shown(text: str) -> str:
+    return Truncator(text).chars(SHOWN)
+
+
+@admin.register(File)
+class FileAdmin(ReadOnly):
+    list_display = ("public_id", "tenant", "purpose", "filename", "bytes", "lines", "created_at", "expires_at")
+    list_filter = ("purpose", "created_at")
+    list_select_related = ("tenant",)
+    search_fields = ("public_id", "filename", "tenant__name", "sha256__exact")
+    fields = readonly_fields = (
+        "public_id", "tenant", "purpose", "filename", "bytes", "lines", "sha256", "storage_key",
+        "created_at", "expires_at",
+    )  # fmt: skip
+
+
+@admin.register(Batch)
+class BatchAdmin(ReadOnly):
+    """A batch's status changes through its lifecycle alone; what an operator may do is cancel."""
+
+    list_display = (
+        "public_id", "status", "completed", "failed", "total", "tenant", "model", "cost_usd", "created_at", "ended_at",
+    )  # fmt: skip
+    list_filter = ("status", "created_at")
+    search_fields = ("public_id", "model", "tenant__name", "input_file__public_id__exact")
+    readonly_fields = (
+        "public_id", "tenant", "api_key", "status", "endpoint", "model", "input_file", "results_file", "output_file",
+        "error_file", "rows", "metadata_shown", "errors_shown", "created_at", "deadline", "in_progress_at",
+        "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
+        "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown",
+    )  # fmt: skip
+    fieldsets = (
+        (None, {"fields": ("public_id", "tenant", "api_key", "status", "endpoint", "model", "rows")}),
+        ("Progress", {"fields": ("total", "completed", "failed", "wasted", "errors_shown")}),
+        ("Files", {"fields": ("input_file", "results_file", "output_file", "error_file")}),
+        ("Tokens and cost", {"fields": ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown")}),
+        (
+            "Times",
+            {
+                "fields": (
+                    "created_at", "deadline", "in_progress_at", "cancelling_at", "expiring_at", "finalizing_at",
+                    "ended_at", "step_until", "step_attempts",
+                )
+            },
+        ),
+        ("Sent by the tenant", {"fields": ("metadata_shown",)}),
+    )  # fmt: skip
+    actions = ("cancel",)
+    unseen = UNSEEN
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request).select_related("tenant", "api_key__tenant")
+        return rows.defer(*LONG, "api_key__digest")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.change_batch")
+
+    @admin.action(description="Cancel selected batches", permissions=["cancel"])
+    def cancel(self, request: HttpRequest, chosen: QuerySet[Batch]) -> None:
+        cancelled = 0
+        for batch in chosen:
+            try:
+                lifecycle.cancel(batch)
+                cancelled += 1
+            except Refused as refused:
+                self.message_user(request, f"{batch.public_id}: {refused.message}", messages.WARNING)
+        if cancelled:
+            text = f"Cancelled {cancelled}: what is finished or in flight is kept."
+            self.message_user(request, text, messages.SUCCESS)
+
+    @admin.display(description="cost, USD", ordering="cost")
+    def cost_usd(self, batch: Batch) -> str:
+        return money.usd(batch.cost)
+
+    @admin.display(description="errors")
+    def errors_shown(self, batch: Batch) -> str:
+        return _shown(batch.errors)
+
+    @admin.display(description="metadata")
+    def metadata_shown(self, batch: Batch) -> str:
+        return _shown(batch.metadata)
+
+    @admin.display(description="rates, pico-USD per million tokens")
+    def rates_shown(self, batch: Batch) -> str:
+        return _shown(batch.rates)
+
+    @admin.display(description="rows")
+    def rows(self, batch: Batch) -> str:
+        names = ("result", "slice", "segment")
+        lists = [(reverse(f"admin:batches_{name}_changelist"), batch.pk, name) for name in names]
+        return format_html_join(", ", '<a href="{}?batch__id__exact={}">{}s</a>', lists)
+
+
+class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
+    """The key can be set here and never be read."""
+
+    new_key = forms.CharField(
+        label="API key",
+        required=False,
+        max_length=500,
+        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password"}),
+        help_text="Never shown. Blank keeps what is stored.",
+    )
+    forget_key = forms.BooleanField(label="Remove the API key", required=False)
+
+    class Meta:
+        model = Upstream
+        fields = ("model", "base_url", "upstream_model", "kind", "tenant", "max_in_flight", "enabled")
+
+    def clean_base_url(self) -> str:
+        url = str(self.cleaned_data["base_url"]).rstrip("/")
+        if not url.startswith(("http://", "https://")) or not url.endswith("/v1"):
+            raise ValidationError("Write http:// or https:// and an address that ends in /v1.")
+        return url
+
+    def replaces_key(self) -> bool:
+        return bool(self.cleaned_data.get("new_key") or self.cleaned_data.get("forget_key"))
+
+    def save(self, commit: bool = True) -> Any:
+        if self.replaces_key():
+            self.instance.api_key = self.cleaned_data["new_key"]
+        return super().save(commit)
+
+
+@admin.register(Upstream)
+class UpstreamAdmin(Plain):
+    form = UpstreamForm
+    list_display = ("model", "base_url", "kind", "tenant", "max_in_flight", "enabled", "keyed", "embedded")
+    list_filter = ("enabled", "kind", "embedded")
+    list_select_related = ("tenant",)
+    search_fields = ("model", "base_url", "upstream_model", "tenant__name")
+    readonly_fields = ("embedded", "created_at", "keyed")
+    autocomplete_fields = ("tenant",)
+    unseen = ("api_key",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        keyed = ExpressionWrapper(~Q(api_key=""), BooleanField())
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(keyed=keyed)
+        return rows
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return (*UpstreamForm.Meta.fields, "new_key")
+        changing = ("new_key", "forget_key") if self.has_change_permission(request, obj) else ()
+        return (*UpstreamForm.Meta.fields, "keyed", *changing, "embedded", "created_at")
+
+    def changed_columns(self, obj: Any, form: Any) -> set[str]:
+        return super().changed_columns(obj, form) | ({"api_key"} if form.replaces_key() else set())
+
+    @admin.display(description="has a key", boolean=True)
+    def keyed(self, upstream: Any) -> bool:
+        return bool(upstream.keyed)
+
+
+@admin.register(Runner)
+class RunnerAdmin(ReadOnly):
+    list_display = fields = readonly_fields = ("host", "pid", "created_at", "lease_until")
+    list_filter = ("created_at",)
+    search_fields = ("host", "pid__exact")
+    unseen = ("token",)
+
+
+@admin.register(Permit)
+class PermitAdmin(ReadOnly):
+    list_display = fields = readonly_fields = ("upstream", "runner", "slots", "wanted")
+    list_filter = ("upstream__kind",)
+    search_fields = ("upstream__model", "upstream__base_url", "runner__host")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request).select_related("upstream", "runner")
+        return rows.defer("upstream__api_key", "runner__token")
+
+
+class _OfBatch(ReadOnly):
+    """Rows of which a batch has many: found by its id, in no order but their own."""
+
+    sortable_by = ()
+    search_fields = ("batch__public_id__exact",)
+    search_help_text = "The id of a batch, whole."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request).select_related("tenant", "batch")
+        return rows.defer(*(f"batch__{name}" for name in UNSEEN + LONG))
+
+
+@admin.register(Slice)
+class SliceAdmin(_OfBatch):
+    list_display = ("batch", "index", "tenant", "model", "lines", "tokens", "state", "attempts", "lease_until")
+    list_filter = ("state",)
+    fields = readonly_fields = (
+        "batch", "index", "tenant", "model", "offset", "length", "lines", "tokens", "state", "attempts", "runner",
+        "lease_until", "not_before",
+    )  # fmt: skip
+    unseen = ("entries", "carried", "lease_token")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("runner").defer("runner__token")
+
+
+@admin.register(Segment)
+class SegmentAdmin(_OfBatch):
+    list_display = ("id", "batch", "tenant")
+    fields = readonly_fields = ("id", "batch", "tenant")
+    unseen = ("data",)
+
+
+class Outcome(admin.SimpleListFilter):
+    title = parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("delivered", "Delivered"), ("failed", "Failed"), ("flagged", "Flagged")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case "delivered":
+                return rows.filter(error_code="")
+            case "failed":
+                return rows.exclude(error_code="")
+            case "flagged":
+                return rows.exclude(flag="")
+        return rows
+
+
+@admin.register(Result)
+class ResultAdmin(_OfBatch):
+    list_display = (
+        "batch", "line", "custom_id", "tenant", "status_code", "error_code", "input_tokens", "cached_tokens",
+        "output_tokens", "cost_usd", "attempts", "latency_ms", "finished_at",
+    )  # fmt: skip
+    list_filter = (Outcome,)
+    search_help_text = "The id of a batch, whole; after it the custom id of a line."
+    fields = readonly_fields = (*list_display, "seq", "flag", "upstream_id", "segment_id", "offset", "length")
+
+    def get_search_results(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
+        """A custom id is searched within its batch: no index finds one among all lines."""
+        batch, _, custom_id = term.strip().partition(" ")
+        if batch:
+            rows = rows.filter(batch__public_id=batch)
+        return (rows.filter(custom_id=custom_id.strip()) if custom_id else rows), False
+
+    @admin.display(description="cost, USD")
+    def cost_usd(self, result: Result) -> str:
+        return money.usd(result.cost)

@@ -1,0 +1,12 @@
+"""The admin's name, and what it leaves out: django_q's own pages unpickle every row to draw their lists."""
+
+from django.apps import apps
+from django.contrib import admin
+from django_q import admin as _queue  # noqa: F401  # registers its models now: autodiscovery imports it no second time
+
+admin.site.site_header = admin.site.site_title = "Provocative Batch"
+admin.site.index_title = "Operators"
+
+for model in apps.get_app_config("django_q").get_models():
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)

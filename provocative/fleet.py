@@ -1,0 +1,86 @@
+"""The children of `up`: what each runs, how its health is known, how long it may take to stop."""
+
+import sys
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import close_old_connections
+
+from batches import identity
+from provocative.addresses import Address, answers
+from provocative.children import Child
+from provocative.queue_health import ChoresMove, RunnersTakeWork
+
+WEB_THREADS = 32
+WEB_PATIENCE = 60.0  # seconds: slow uploads may keep every thread for a while, and that is no wedge
+RUNNERS_GRACE = 35.0  # seconds: runners drain for 30
+MANAGE = (sys.executable, str(settings.BASE_DIR / "manage.py"))
+
+
+def children(web: Address, model: Address | None) -> list[Child]:
+    """In the order of their start. They stop in the reverse one, so that runners drain into a model that answers."""
+    always = [_web(web), _chores(), _runners()]
+    return [_model(model), *always] if model else always
+
+
+def _web(at: Address) -> Child:
+    where = ("--host", at.host, "--port", str(at.port))
+    threads = ("--workers", "1", "--blocking-threads", str(WEB_THREADS), "--workers-kill-timeout", "8")
+    quiet = ("--no-ws", "--log-level", "error")
+    server = (sys.executable, "-m", "granian", "--interface", "wsgi", *where, *threads, *quiet)
+    return Child(
+        name="web",
+        argv=(*server, "provocative.wsgi:application"),
+        env=_env("web"),
+        healthy=lambda: answers(at, "/healthz"),
+        patience=WEB_PATIENCE,
+    )
+
+
+def _chores() -> Child:
+    return Child(
+        name="chores",
+        argv=(*MANAGE, "qcluster"),
+        env=_env("chores", Q_CLUSTER_NAME="chores"),
+        healthy=_reconnecting(ChoresMove()),
+        patience=30.0,
+    )
+
+
+def _runners() -> Child:
+    return Child(
+        name="runners",
+        argv=(*MANAGE, "qcluster"),
+        env=_env("runners", Q_CLUSTER_NAME="runners"),
+        healthy=_reconnecting(RunnersTakeWork(identity.HOST)),
+        patience=10.0,
+        grace=RUNNERS_GRACE,
+    )
+
+
+def _model(at: Address) -> Child:
+    return Child(
+        name="model",
+        argv=(*MANAGE, "model", "--port", str(at.port)),
+        env=_env("model"),
+        healthy=lambda: answers(at, "/health"),
+    )
+
+
+def _env(role: str, **more: str) -> dict[str, str]:
+    """What every child gets on top of our own environment; PYTHONPATH lets the web server find the project."""
+    return {
+        "PROVOCATIVE_HOME": str(settings.HOME),
+        "PROVOCATIVE_ROLE": role,
+        "PROVOCATIVE_RUNNERS": str(settings.RUNNERS),
+        "PYTHONPATH": str(settings.BASE_DIR),
+        **more,
+    }
+
+
+def _reconnecting(check: Callable[[], bool]) -> Callable[[], bool]:
+    def reconnecting() -> bool:
+        close_old_connections()
+        return check()
+
+    return reconnecting

@@ -1,0 +1,76 @@
+"""`manage.py tenant create | set | list`."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import IntegrityError, transaction
+
+from tenants import keys
+from tenants.management.console import VerbCommand, tenant_named, whole_number
+from tenants.models import Tenant
+
+NAME_LENGTH = 200
+
+
+class Command(VerbCommand):
+    help = "Tenants: create one with its first API key, change one, list all."
+
+    def add_verbs(self) -> None:
+        create = self.verb("create", self.create, "Make a tenant; prints its API key, which is shown only here.")
+        create.add_argument("name")
+        create.add_argument("--plan", choices=Tenant.Plan.values, default=Tenant.Plan.SHARED)
+        create.add_argument("--batch-limit", type=whole_number(0), help="Active batches; absent: the plan's limit.")
+        change = self.verb("set", self.change, "Change a tenant; what is not named stays.")
+        change.add_argument("name")
+        change.add_argument("--plan", choices=Tenant.Plan.values)
+        change.add_argument("--batch-limit", type=_limit, help="Active batches, or none for the plan's limit.")
+        change.add_argument("--weight", type=whole_number(1), help="Share of the service beside other tenants.")
+        change.add_argument("--reserved-slots", type=whole_number(0), help="In-flight requests kept for it.")
+        _add_suspension(change)
+        self.verb("list", self.show, "Print every tenant.")
+
+    def create(self, name: str, plan: str, batch_limit: int | None) -> None:
+        if not name.strip() or len(name) > NAME_LENGTH or not name.isprintable():
+            raise CommandError(f"A tenant's name has 1 to {NAME_LENGTH} printable characters.")
+        try:
+            with transaction.atomic():
+                tenant = Tenant.objects.create(name=name, plan=plan, batch_limit=batch_limit)
+                _, key = keys.create(tenant)
+        except IntegrityError:
+            raise CommandError(f"There is a tenant {name!r} already: `key create` makes it another key.") from None
+        self.say({"tenant": name, "api_key": key, "plan": plan, "batch_limit": tenant.active_batch_limit})
+
+    def change(self, name: str, batch_limit: int | str | None, **wanted: Any) -> None:
+        changes = {field: value for field, value in wanted.items() if value is not None}
+        if batch_limit is not None:
+            changes["batch_limit"] = None if batch_limit == "none" else batch_limit
+        if changes and not Tenant.objects.filter(name=name).update(**changes):
+            tenant_named(name)
+        self.say(_shown(tenant_named(name)))
+
+    def show(self) -> None:
+        for tenant in Tenant.objects.order_by("name"):
+            self.say(_shown(tenant))
+
+
+def _add_suspension(parser: CommandParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--suspend", dest="suspended", action="store_true", default=None, help="Keys answer 403, batches wait."
+    )
+    either.add_argument("--resume", dest="suspended", action="store_false", default=None)
+
+
+def _limit(text: str) -> int | str:
+    return text if text == "none" else whole_number(0)(text)
+
+
+def _shown(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "tenant": tenant.name,
+        "plan": tenant.plan,
+        "batch_limit": tenant.active_batch_limit,
+        "weight": tenant.weight,
+        "reserved_slots": tenant.reserved_slots,
+        "suspended": tenant.suspended,
+    }

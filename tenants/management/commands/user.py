@@ -1,0 +1,37 @@
+"""`manage.py user create`."""
+
+import secrets
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+
+from tenants.management.console import VerbCommand, tenant_named
+from tenants.models import Membership, User
+
+
+class Command(VerbCommand):
+    help = "People who sign in."
+
+    def add_verbs(self) -> None:
+        create = self.verb("create", self.create, "Make a person; prints the password, which is shown only here.")
+        create.add_argument("email", metavar="EMAIL")
+        create.add_argument("--tenant", metavar="NAME")
+        create.add_argument("--role", choices=Membership.Role.values, default=Membership.Role.MEMBER)
+        create.add_argument("--staff", action="store_true", help="May see and change everything in /admin/.")
+
+    def create(self, email: str, tenant: str | None, role: str, staff: bool) -> None:
+        try:
+            validate_email(email)
+        except ValidationError:
+            raise CommandError(f"{email!r} is no e-mail address.") from None
+        password = secrets.token_urlsafe(15)
+        try:
+            with transaction.atomic():
+                user = User.objects.create_user(email, password, is_staff=staff, is_superuser=staff)
+                if tenant is not None:
+                    Membership.objects.create(tenant=tenant_named(tenant), user=user, role=role)
+        except IntegrityError:
+            raise CommandError(f"There is a user {email} already: choose another address.") from None
+        self.say({"email": user.email, "password": password, "tenant": tenant, "staff": staff})

@@ -1,0 +1,65 @@
+"""What every operator command shares: verbs, one line of JSON an object, and errors that say what to do."""
+
+import json
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from tenants.models import Tenant
+
+
+class VerbCommand(BaseCommand):
+    """`manage.py NOUN VERB …`: a subclass adds each verb with its arguments and the method that does it."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        self._verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+        self.add_verbs()
+
+    def add_verbs(self) -> None:
+        raise NotImplementedError
+
+    def verb(self, name: str, call: Callable[..., None], help_text: str) -> CommandParser:
+        """A parser for the verb `name`; `call` gets its arguments by keyword."""
+        parser: CommandParser = self._verbs.add_parser(name, help=help_text, description=help_text)
+        parser.set_defaults(call=call, own=parser)
+        return parser
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        own: CommandParser = options["own"]
+        names = {action.dest for action in own._actions}  # what the verb declared, without Django's own options
+        try:
+            options["call"](**{name: value for name, value in options.items() if name in names})
+        except DatabaseError as error:
+            raise CommandError(f"The database can't do it: `manage.py migrate` makes its tables. {error}") from None
+
+    def say(self, document: dict[str, Any]) -> None:
+        """One object on one line of stdout."""
+        self.stdout.write(json.dumps(document))
+
+
+def tenant_named(name: str) -> Tenant:
+    """The tenant. Raises CommandError with the cure."""
+    tenant = Tenant.objects.filter(name=name).first()
+    if tenant is None:
+        raise CommandError(f"There is no tenant {name!r}: `tenant list` shows them, `tenant create` makes one.")
+    return tenant
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argument's type: a whole number from `least` up that fits its column."""
+
+    def whole(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not least <= int(text) < 2**31:
+            raise ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
+        return int(text)
+
+    return whole
+
+
+def shown_time(moment: datetime | None) -> str | None:
+    """ISO 8601 to the second, or None."""
+    return moment.isoformat(timespec="seconds") if moment else None
