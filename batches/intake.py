@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 
 from batches import clock, tasks
 from batches.core.requests import ENDPOINTS
@@ -38,10 +38,9 @@ def retry_after(tenant: int) -> int:
     now = clock.now()
     running = active(tenant).filter(status=Status.IN_PROGRESS, completed__gt=0).exclude(in_progress_at=None)
     guesses = []
-    for done, total, since in running.annotate(done=F("completed") + F("failed")).values_list(
-        "done", "total", "in_progress_at"
-    )[:100]:
-        guesses.append((now - since).total_seconds() * (total - done) / done)
+    for batch in running.only("completed", "failed", "total", "in_progress_at")[:100]:
+        done = batch.completed + batch.failed
+        guesses.append((now - (batch.in_progress_at or now)).total_seconds() * (batch.total - done) / done)
     return int(min(max(min(guesses, default=UNKNOWN), SOONEST), LATEST))
 
 

@@ -81,7 +81,8 @@ def chunks(key: str, start: int = 0, length: int | None = None) -> Iterator[byte
                 yield piece
     elif length != 0:
         end = "" if length is None else start + length - 1
-        yield from default_storage.bucket.Object(key).get(Range=f"bytes={start}-{end}")["Body"].iter_chunks(CHUNK)
+        bucket: Any = default_storage.bucket  # type: ignore[attr-defined]  # django-storages, S3
+        yield from bucket.Object(key).get(Range=f"bytes={start}-{end}")["Body"].iter_chunks(CHUNK)
 
 
 def read(key: str, start: int, length: int) -> bytes:

@@ -60,7 +60,7 @@ class ToStorage(FileUploadHandler):
                 param="file",
             )
 
-    def file_complete(self, file_size: int) -> UploadedFile:
+    def file_complete(self, file_size: int) -> UploadedFile:  # type: ignore[type-arg]
         assert self._writer is not None
         self._writer.close()
         self.stored = Stored(
@@ -112,5 +112,5 @@ def receive(request: HttpRequest) -> ToStorage:
 
 def _broke_off(request: HttpRequest) -> bool:
     """Whether fewer bytes came than Content-Length said: Django's parser takes such a body as complete."""
-    stream: Any = request._stream  # type: ignore[attr-defined]
-    return stream._pos < int(request.META["CONTENT_LENGTH"])
+    stream: Any = request._stream
+    return bool(stream._pos < int(request.META["CONTENT_LENGTH"]))

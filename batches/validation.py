@@ -1,5 +1,6 @@
 """Validating a batch: read every line, collect every bad one, plan the rest, write the slices. A leased step."""
 
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,7 +147,7 @@ def _plan(batch: Batch, path: Path, columns: planning.Columns, slots: dict[str, 
 def _rewrite(path: Path, columns: planning.Columns, positions: list[int], step: Step) -> tuple[str, Any]:
     """Write the lines in planned order; returns the object and each line's offset in it."""
     key = objects.fresh_key("plans")
-    starts = planning.array("Q", bytes(8 * len(columns)))
+    starts = array("Q", bytes(8 * len(columns)))
     with objects.Writer(key) as writer, open(path, "rb") as file:
         for position in positions:
             step.renew()

@@ -133,4 +133,4 @@ if __name__ == "__main__":
     try:
         main()
     finally:
-        environment.pytest_unconfigure(None)
+        environment.remove()

@@ -5,7 +5,7 @@ from typing import Any
 from django.db import models
 
 
-class PicoField(models.BigIntegerField):
+class PicoField(models.BigIntegerField):  # type: ignore[type-arg]  # generic in the stubs alone
     """Whole pico-USD of any size: NUMERIC on PostgreSQL, a 64-bit integer on SQLite (9.2 million USD).
 
     Not a DecimalField: on SQLite Django reads one back to 15 digits, and money would change above 1,000 USD.

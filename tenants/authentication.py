@@ -36,6 +36,20 @@ class BearerKey(BaseAuthentication):
         return CHALLENGE["WWW-Authenticate"]
 
 
+def tenant_of(request: Request) -> Tenant:
+    """The tenant whose key the request carries."""
+    tenant: Any = request.user
+    assert isinstance(tenant, Tenant)
+    return tenant
+
+
+def key_of(request: Request) -> ApiKey:
+    """The key the request carries."""
+    key: Any = request.auth
+    assert isinstance(key, ApiKey)
+    return key
+
+
 class HasScope(BasePermission):
     """Reading needs batch:read, anything else batch:write."""
 

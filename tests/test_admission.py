@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from batches import intake
 from batches.models import Batch, File
@@ -96,5 +96,5 @@ def test_counting_without_the_lock_lets_more_in(owner: Person, monkeypatch: pyte
     with monkeypatch.context() as patched:
         patched.setattr(admission, "admit", unlocked)
         if connection.vendor == "sqlite":  # there the lock is the transaction itself
-            patched.setattr(intake.transaction, "atomic", nullcontext)
+            patched.setattr(transaction, "atomic", nullcontext)
         assert submit_in_threads(owner) == RACERS

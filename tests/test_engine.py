@@ -54,7 +54,7 @@ def numbered(count: int, **kwargs: Any) -> list[Any]:
 
 def when(results: int, action: Callable[[], object]) -> Callable[[], bool]:
     """A `stop` that is never true, and does `action` once, as soon as so many results are committed."""
-    done = []
+    done: list[object] = []
 
     def stop() -> bool:
         if not done and Result.objects.count() >= results:

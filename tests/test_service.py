@@ -45,7 +45,7 @@ def three_ledgers(service: Service, client: httpx.Client, batch: dict[str, Any],
     pico = sum(u["prompt_tokens"] * 500_000 + u["completion_tokens"] * 1_000_000 for u in usages)
     charged = service.sql(f"SELECT amount FROM billing_ledgerentry WHERE reference = '{batch['id']}'")
     assert [int(amount) for (amount,) in charged] == [pico]
-    return sum(sent.values()) - total
+    return int(sum(sent.values())) - int(total)
 
 
 def test_kill_every_worker_six_times(service: Service, upstream: Witness, request: pytest.FixtureRequest) -> None:

@@ -15,6 +15,7 @@ from batches.api import downloads, serializers
 from batches.core import states
 from batches.core.states import TERMINAL, Status
 from batches.models import Batch
+from tenants.authentication import key_of, tenant_of
 from tenants.errors import Refused
 
 FIELDS = {"endpoint", "metadata"}  # of the form, beside the file
@@ -74,7 +75,7 @@ def _submit(request: Request) -> Response:
     for header in UNBUILT_HEADERS:
         if header in request.headers:
             raise _unsupported(header)
-    intake.check_room(request.user)
+    intake.check_room(tenant_of(request))
     http = request._request
     uploads.check_length(http)
     if http.content_type != "multipart/form-data":
@@ -85,7 +86,7 @@ def _submit(request: Request) -> Response:
             raise _unsupported(name)
         endpoint = intake.read_endpoint(http.POST.get("endpoint"))
         metadata = intake.read_metadata(http.POST.get("metadata"))
-        submitted = intake.submit(request.user, request.auth, upload.complete(), endpoint, metadata)
+        submitted = intake.submit(tenant_of(request), key_of(request), upload.complete(), endpoint, metadata)
     except BaseException:
         upload.discard()
         raise
@@ -120,7 +121,7 @@ def _limit(value: str | None) -> int:
 
 
 def _of_tenant(request: Request) -> QuerySet[Batch]:
-    rows = Batch.objects.filter(tenant=request.user)
+    rows = Batch.objects.filter(tenant=tenant_of(request))
     return rows.select_related("input_file", "output_file", "error_file", "results_file")
 
 
