@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Min, Q, Sum
 
 from batches import clock, identity, tasks
 from batches.core.scheduling import Candidate, ranked
 from batches.core.states import ACTIVE, Status
-from batches.models import Batch, Permit, Result, Runner, Slice
+from batches.models import Batch, Permit, Runner, Slice
 
 LEASE = timedelta(seconds=30)
 HEARTBEAT = 5.0  # seconds
@@ -206,8 +206,13 @@ def _as_claim(batch: Batch, row: Slice, token: str) -> Claim:
 
 
 def finished_lines(batch: int, lines: list[int]) -> set[int]:
-    """Which of these lines have a result already."""
-    return set(Result.objects.filter(batch_id=batch, line__in=lines).values_list("line", flat=True))
+    """Which of these lines have a result already. In SQL: the ORM spends 15 µs a number on such a list."""
+    if not lines:
+        return set()
+    marks = ", ".join(["%s"] * len(lines))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT line FROM batches_result WHERE batch_id = %s AND line IN ({marks})", [batch, *lines])
+        return {line for (line,) in cursor.fetchall()}
 
 
 def finish(claim_: Claim) -> None:

@@ -5,18 +5,20 @@ or a quarter of a second has passed; between turns the loop stands still and the
 """
 
 import asyncio
+import logging
 import time
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from yarl import URL
-
 from batches.core import retrying
 from batches.core.answers import Verdict, judge
+from batches.core.requests import ENDPOINTS
 from batches.core.splicing import replace_model
 from batches.engine.lines import Held, Lane, LaneKey, Line
-from batches.engine.upstream import Client
+from batches.engine.upstream import Client, Target
 from batches.models import Upstream
+
+log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.25
 FLUSH_RESULTS = 256
@@ -40,23 +42,17 @@ class Channel:
         self.slots = self.workers = self.busy = 0
         self.failures, self.cool_until = 0, 0.0
         self.parked: list[asyncio.Future[None]] = []
+        self._address = ("", "")
+        self.targets: dict[str, Target] = {}  # by endpoint; empty when the address can't be used
         self.refresh(row)
 
     def refresh(self, row: Upstream) -> None:
         """Take over what an operator may have changed."""
         self.kind, self.public_model, self.own_model = row.kind, row.model, row.upstream_model
         self.max_in_flight = row.max_in_flight
-        self.base = row.base_url.rstrip("/")
-        self.headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if row.api_key:
-            self.headers["Authorization"] = f"Bearer {row.api_key}"
-        self.urls: dict[str, URL] = {}
-
-    def url(self, endpoint: str) -> URL:
-        """Where the endpoint is: base_url ends in /v1, and the endpoint begins with it."""
-        if endpoint not in self.urls:
-            self.urls[endpoint] = URL(self.base + endpoint.removeprefix("/v1"))
-        return self.urls[endpoint]
+        if (row.base_url, row.api_key) != self._address:
+            self._address = (row.base_url, row.api_key)
+            self.targets = _targets(row)
 
     def rest(self, now: float) -> None:
         """It can't be reached or refuses us: leave it alone for a while, then try it with one line."""
@@ -66,6 +62,14 @@ class Channel:
 
     def may_send(self, now: float) -> bool:
         return now >= self.cool_until and (not self.failures or self.busy == 0)
+
+
+def _targets(row: Upstream) -> dict[str, Target]:
+    try:
+        return {endpoint: Target(row.base_url, endpoint, row.api_key) for endpoint in ENDPOINTS}
+    except ValueError as error:
+        log.error("upstream %s can't be used: %s", row.pk, error)
+        return {}
 
 
 class Pump:
@@ -79,6 +83,7 @@ class Pump:
         self._bytes = 0
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: BaseException | None = None
         self._client = Client()
         self.hungry_below: dict[LaneKey, int] = {}  # ready lines below which it pays to claim more
 
@@ -95,8 +100,15 @@ class Pump:
                 channel.workers += 1
                 task = asyncio.get_running_loop().create_task(self._slot(channel))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._ended)
             self._unpark(channel, len(channel.parked))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A slot that ended by an error of ours ends the runner: a line it held would never have an outcome."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._broken = error
+            self._wake.set()
 
     def _unpark(self, channel: Channel, number: int) -> None:
         for _ in range(min(number, len(channel.parked))):
@@ -110,6 +122,8 @@ class Pump:
         timeout = FLUSH_SECONDS if due is None else min(FLUSH_SECONDS, max(0.005, due - time.monotonic()))
         if self._full():
             return
+        if self._broken:
+            raise self._broken
         try:
             async with asyncio.timeout(timeout):
                 await self._wake.wait()
@@ -128,7 +142,7 @@ class Pump:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._client.close()
+        self._client.close()
 
     def _full(self) -> bool:
         return len(self.outcomes) >= FLUSH_RESULTS or self._bytes >= FLUSH_BYTES
@@ -164,7 +178,7 @@ class Pump:
         held = line.held
         try:
             body = replace_model(line.body, channel.own_model) if channel.own_model else line.body
-            answer = await self._client.post(channel.url(held.endpoint), body, channel.headers)
+            answer = await self._client.post(channel.targets[held.endpoint], body)
         except BaseException:
             held.in_flight -= 1
             raise

@@ -60,7 +60,7 @@ class Supply:
             if channel is None:
                 channel = self._pump.channels[pk] = Channel(row, self._pump.lane(key), key)
             channel.refresh(row)
-            if row.enabled:
+            if row.enabled and channel.targets:
                 self._enabled.setdefault(key, []).append(channel)
             wanted = 0 if draining else self.unfinished(key)
             if wanted or channel.slots:

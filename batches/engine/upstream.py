@@ -1,114 +1,110 @@
-"""The way of one line to its upstream and back: the only place that knows the HTTP client.
+"""The way of one line to its upstream and back: a pool of connections, one total deadline an attempt.
 
-One total deadline an attempt, a cap on the bytes of an answer, no redirects, no proxies from the environment, no
-cookies. It retries nothing but a REUSED connection that drops before any byte of an answer: the upstream closed it
-before it read the request.
+No redirects, no proxies from the environment, no cookies. It retries nothing but a REUSED connection that drops before
+any byte of an answer: the upstream closed it before it read the request.
 """
 
-import zlib
-from contextvars import ContextVar
-from typing import Any
-
-import aiohttp
+import asyncio
+import ssl
+from functools import cached_property
+from urllib.parse import urlsplit
 
 from batches.core.answers import Answer
+from batches.engine.wire import Connection, Dropped, Garbled
 
 ATTEMPT_DEADLINE = 600.0  # seconds, from connecting to the answer's last byte
 CONNECT_DEADLINE = 10.0  # seconds
-MAX_BODY = 32 * 1024 * 1024  # bytes of an answer, decompressed
-REUSED_TRIES = 4  # connections the upstream closed while they were idle
-MAX_RETRY_AFTER = 100  # characters of the header that are looked at
+IDLE_SECONDS = 60.0  # a pooled connection that was idle for longer is not trusted
+UNREACHABLE = Answer(0, b"", error="upstream_unreachable")
+UNCONNECTED = Answer(0, b"", error="upstream_unreachable", unsent=True)
+INVALID = Answer(0, b"", error="invalid_upstream_response")
+TIMED_OUT = Answer(0, b"", error="request_timeout")
 
-_reused: ContextVar[bool] = ContextVar("reused", default=False)
 
+class Target:
+    """One endpoint of one upstream: where it is, and the head of every request to it."""
 
-class _Connector(aiohttp.TCPConnector):
-    """Tells the caller's task whether the connection it was given had served a request before."""
+    def __init__(self, base_url: str, endpoint: str, api_key: str = "") -> None:
+        parts = urlsplit(base_url.rstrip("/") + endpoint.removeprefix("/v1"))
+        if parts.hostname is None or not (parts.path + api_key + parts.netloc).isprintable():
+            raise ValueError(f"{base_url!r} is not the address of an upstream")
+        self.tls = parts.scheme == "https"
+        self.host, self.port = parts.hostname, parts.port or (443 if self.tls else 80)
+        fields = {
+            "Host": parts.netloc.rpartition("@")[2],
+            "User-Agent": "provocative-batch",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        }
+        if api_key:
+            fields["Authorization"] = f"Bearer {api_key}"
+        lines = [f"POST {parts.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        self._head = ("\r\n".join(lines) + "\r\nContent-Length: ").encode()
 
-    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        connection = await super().connect(req, traces, timeout)
-        protocol: Any = connection.protocol
-        _reused.set(getattr(protocol, "provocative_used", False))
-        protocol.provocative_used = True
-        return connection
+    def head(self, length: int) -> bytes:
+        """The request's head for a body of `length` bytes."""
+        return b"%b%d\r\n\r\n" % (self._head, length)
 
 
 class Client:
-    """Sends bodies as they are, to any number of upstreams. Make it inside the loop that uses it."""
+    """Sends bodies as they are, to any number of upstreams. It belongs to one event loop."""
 
     def __init__(self, deadline: float = ATTEMPT_DEADLINE) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, keepalive_timeout=60, ttl_dns_cache=30),
-            timeout=aiohttp.ClientTimeout(total=deadline, sock_connect=CONNECT_DEADLINE),
-            trust_env=False,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        )
+        self._deadline = deadline
+        self._pools: dict[tuple[str, int, bool], list[tuple[Connection, float]]] = {}
 
-    async def post(self, url: Any, body: bytes, headers: dict[str, str]) -> Answer:
+    async def post(self, target: Target, body: bytes) -> Answer:
         """The answer, whole; status 0 with an error code when there is none. Never raises for what a server does."""
-        for _ in range(REUSED_TRIES):
-            answer = await self._attempt(url, body, headers)
-            if answer is not None:
-                return answer
-        return Answer(0, b"", error="upstream_unreachable")
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._deadline
+        head = target.head(len(body))
+        pool = self._pools.setdefault((target.host, target.port, target.tls), [])
+        while True:
+            connection = self._pooled(pool, loop.time())
+            try:
+                connection = connection or await self._connect(target)
+            except (OSError, TimeoutError, ssl.SSLError):
+                return UNCONNECTED
+            reused = connection.used
+            try:
+                answer = await connection.exchange(head, body, end - loop.time())
+            except Dropped:
+                if reused:
+                    continue
+                return UNREACHABLE
+            except Garbled:
+                return INVALID
+            except TimeoutError:
+                return TIMED_OUT
+            if connection.idle:
+                pool.append((connection, loop.time()))
+            return answer
 
-    async def _attempt(self, url: Any, body: bytes, headers: dict[str, str]) -> Answer | None:
-        """None: a reused connection dropped before any byte of an answer."""
-        answered = False
-        _reused.set(False)
-        try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                answered = True
-                return await _read(response)
-        except aiohttp.ConnectionTimeoutError:
-            return Answer(0, b"", error="upstream_unreachable", unsent=True)
-        except TimeoutError:
-            return Answer(0, b"", error="request_timeout")
-        except aiohttp.ClientConnectorError:
-            return Answer(0, b"", error="upstream_unreachable", unsent=True)
-        except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError, zlib.error):
-            return Answer(0, b"", error="invalid_upstream_response")
-        except (aiohttp.ClientError, OSError, ValueError):
-            if answered:
-                return Answer(0, b"", error="invalid_upstream_response")
-            return None if _reused.get() else Answer(0, b"", error="upstream_unreachable")
+    @staticmethod
+    def _pooled(pool: list[tuple[Connection, float]], now: float) -> Connection | None:
+        """The connection that was used last, if one is still good."""
+        while pool:
+            connection, since = pool.pop()
+            if connection.idle and now - since < IDLE_SECONDS:
+                return connection
+            connection.close()
+        return None
 
-    async def close(self) -> None:
-        await self._session.close()
+    async def _connect(self, target: Target) -> Connection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_DEADLINE):
+            _, connection = await loop.create_connection(
+                Connection, target.host, target.port, ssl=self._tls if target.tls else None
+            )
+        return connection
 
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
 
-async def _read(response: aiohttp.ClientResponse) -> Answer:
-    length = response.content_length
-    encoding = response.headers.get("Content-Encoding", "identity")
-    if length is not None and length <= MAX_BODY:
-        body = await response.read()
-    else:
-        body = await _read_capped(response)
-    if encoding != "identity":
-        body = _inflate(body, encoding)
-    retry_after = response.headers.get("Retry-After")
-    return Answer(response.status, body, retry_after[:MAX_RETRY_AFTER] if retry_after else None)
-
-
-async def _read_capped(response: aiohttp.ClientResponse) -> bytes:
-    pieces, size = [], 0
-    async for piece in response.content.iter_any():
-        size += len(piece)
-        if size > MAX_BODY:
-            response.close()
-            raise aiohttp.ClientPayloadError("the answer is too large")
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def _inflate(body: bytes, encoding: str) -> bytes:
-    """Decompress an answer that was compressed unasked; one that grows past the cap is no answer."""
-    if encoding not in ("gzip", "deflate"):
-        raise aiohttp.ClientPayloadError("unknown content encoding")
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    plain = inflater.decompress(body, MAX_BODY)
-    if inflater.unconsumed_tail or not inflater.eof:
-        raise aiohttp.ClientPayloadError("the answer is too large or cut off")
-    return plain
+    def close(self) -> None:
+        for pool in self._pools.values():
+            for connection, _ in pool:
+                connection.close()
+        self._pools.clear()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batches.core.answers import MAX_TEXT, NO_USAGE, Answer, Usage, Verdict, judge
+from batches.core.answers import MAX_TEXT, MAX_TOKENS, NO_USAGE, Answer, Usage, Verdict, judge
 from batches.core.requests import ENDPOINTS
 from tests.core import searched
 from tests.core.lines import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, VALUES
@@ -108,8 +108,11 @@ def test_cached_tokens_are_clamped_to_the_prompt(details: Any, cached: int) -> N
     assert (verdict.usage, verdict.flag) == (Usage(9, cached, 1), "")
 
 
-def test_a_billion_tokens_are_the_most_that_is_believed() -> None:
-    assert judge(CHAT, answer(usage={"prompt_tokens": 10**9, "completion_tokens": 0})).usage == Usage(10**9, 0, 0)
+def test_tokens_are_believed_up_to_a_limit() -> None:
+    for taken, made in ((MAX_TOKENS, 0), (1, MAX_TOKENS), (0, 0)):
+        assert judge(CHAT, answer(usage={"prompt_tokens": taken, "completion_tokens": made})).usage == (taken, 0, made)
+    for taken, made in ((MAX_TOKENS + 1, 0), (1, MAX_TOKENS + 1)):
+        assert judge(CHAT, answer(usage={"prompt_tokens": taken, "completion_tokens": made})).flag == "usage_missing"
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -194,15 +197,15 @@ def test_a_pretty_printed_body_becomes_one_line_of_the_same_json(status: int) ->
     assert b'"a\\nb \\u00e9 \\/ \xe2\x80\xa8"' in body
 
 
-@given(VALUES, st.sampled_from([None, 0, 2]), st.sampled_from(ENDPOINTS))
+@given(VALUES, st.sampled_from([None, 0, 2]), st.sampled_from(ENDPOINTS), st.sampled_from([b"\n", b"\r", b"\r\n"]))
 @searched
-def test_a_body_is_kept_as_it_is_but_for_line_ends(value: Any, indent: int | None, endpoint: str) -> None:
+def test_a_body_is_kept_as_it_is_but_for_line_ends(value: Any, indent: int | None, endpoint: str, end: bytes) -> None:
     content = answer(endpoint, more=value)
-    sent = json.dumps(json.loads(content.body), indent=indent, ensure_ascii=False).encode()
+    sent = json.dumps(json.loads(content.body), indent=indent, ensure_ascii=False).encode().replace(b"\n", end)
     body = judge(endpoint, Answer(200, sent)).body
     assert is_one_line_of_json(body)
     assert exact(body) == exact(sent)
-    assert b"\n" in sent or body == sent
+    assert end in sent or body == sent
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500])

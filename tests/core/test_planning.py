@@ -51,7 +51,7 @@ BATCHES = st.lists(ITEMS, min_size=1, max_size=40).map(lambda some: some * 3) | 
     ITEMS, min_size=1, max_size=120
 )
 LONG = st.builds(lambda some, times: some * times, st.lists(ITEMS, min_size=1, max_size=12), st.integers(1, 80))
-SLOTS = st.integers(1, 2000)
+SLOTS = st.integers(1, 5) | st.integers(1, 2000)
 
 
 @given(BATCHES)
@@ -165,7 +165,7 @@ def test_a_batch_that_is_not_tiny_is_cut_for_several_runners(shared: bytes) -> N
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=50), st.integers(1, 60))
 @searched
 def test_token_work_is_about_equal_where_nothing_is_shared(tokens: list[int], times: int) -> None:
-    items = [Item(tokens=count) for count in tokens] * times
+    items = [Item(tokens=count) for count in tokens for _ in range(times)]  # the heavy ones stand together
     lines = min(SLICE_LINES, max(planning.MIN_SLICE_LINES, -(-len(items) // SPREAD)))
     average = sum(item.tokens for item in items) / len(items)
     for cut in cuts_of(items, 32):
@@ -184,6 +184,12 @@ def test_equal_lines_make_equal_slices(count: int) -> None:
 def test_a_chain_of_heavy_lines_is_not_all_in_one_slice() -> None:
     items = [Item(SHARED, tokens=10_000)] * 256 + [Item(tokens=10)] * 2000
     assert max(cut.tokens for cut in cuts_of(items, 4)) <= sum(item.tokens for item in items) / 2
+
+
+def test_a_chain_longer_than_a_slice_is_cut_though_there_is_but_one_slot() -> None:
+    sizes = [len(cut.lines) for cut in cuts_of([Item(SHARED, length=2)] * 1500, 1)]
+    assert sum(sizes) == 1500
+    assert max(sizes) <= SLICE_LINES
 
 
 def test_a_line_larger_than_a_slice_is_a_slice() -> None:

@@ -41,6 +41,14 @@ def test_what_is_not_json_is_refused_wherever_it_stands(fragment: bytes, place: 
         assert found.code == "invalid_json_line"
 
 
+def test_a_file_in_another_encoding_is_called_by_its_name() -> None:
+    nul, latin = parse(line().decode().encode("utf-16-le"), CHAT), parse(raw('"é"'.encode("latin-1")), CHAT)
+    assert isinstance(nul, Fault)
+    assert isinstance(latin, Fault)
+    assert "UTF-16" in nul.message
+    assert "not UTF-8" in latin.message
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("fragment", JSON)
 def test_what_is_json_is_taken_wherever_it_stands(fragment: bytes, place: str) -> None:

@@ -29,6 +29,11 @@ def weighted(candidates: list[Candidate], weights: list[int]) -> list[Candidate]
     return [candidate._replace(weight=weights[candidate.tenant % len(weights)]) for candidate in candidates]
 
 
+def patient(candidates: list[Candidate]) -> list[Candidate]:
+    """The same with time enough, each another."""
+    return [some._replace(seconds_left=URGENT_SECONDS + abs(some.seconds_left)) for some in candidates]
+
+
 @given(CANDIDATES, LEASED, st.lists(st.integers(1, 10), min_size=1))
 @searched
 def test_the_ranking_is_every_candidate_once_and_always_the_same(
@@ -55,8 +60,7 @@ def test_the_urgent_go_first_and_the_most_urgent_before_them(
 def test_among_the_patient_the_least_served_for_its_weight_goes_first(
     candidates: list[Candidate], leased: dict[int, int], weights: list[int]
 ) -> None:
-    patient = [candidate._replace(seconds_left=DAY) for candidate in weighted(candidates, weights)]
-    found = ranked(patient, leased)
+    found = ranked(patient(weighted(candidates, weights)), leased)
     served = [leased.get(candidate.tenant, 0) / candidate.weight for candidate in found]
     assert served == sorted(served)
 
@@ -64,16 +68,19 @@ def test_among_the_patient_the_least_served_for_its_weight_goes_first(
 @given(CANDIDATES, LEASED)
 @searched
 def test_within_a_tenant_the_oldest_batch_goes_first(candidates: list[Candidate], leased: dict[int, int]) -> None:
-    found = ranked([candidate._replace(seconds_left=DAY) for candidate in candidates], leased)
+    found = ranked(patient(candidates), leased)
     for tenant in {candidate.tenant for candidate in found}:
         own = [candidate.batch for candidate in found if candidate.tenant == tenant]
         assert own == sorted(own)
 
 
 def test_an_hour_is_the_edge_of_urgency() -> None:
-    late = Candidate(2, 2, 1, 100, URGENT_SECONDS - 0.001)
-    patient = Candidate(1, 1, 1, 100, URGENT_SECONDS)
-    assert ranked([patient, late], {2: 10**9}) == [late, patient]
+    calm, edge, late = (
+        Candidate(1, 1, 1, 100, URGENT_SECONDS + 1),
+        Candidate(2, 2, 1, 100, URGENT_SECONDS),
+        Candidate(3, 2, 1, 100, URGENT_SECONDS - 0.001),
+    )
+    assert ranked([calm, edge, late], {2: 10**9}) == [late, calm, edge]
 
 
 def test_a_deadline_that_has_passed_is_the_most_urgent() -> None:
