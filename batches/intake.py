@@ -98,9 +98,7 @@ def read_metadata(value: str | None) -> str:
     if len(pairs) > MAX_METADATA:
         raise _bad_metadata(f"metadata takes at most {MAX_METADATA} pairs.")
     if any(len(key) > MAX_METADATA_KEY or len(item) > MAX_METADATA_VALUE for key, item in pairs.items()):
-        raise _bad_metadata(
-            f"A metadata key has at most {MAX_METADATA_KEY} characters, a value {MAX_METADATA_VALUE}."
-        )
+        raise _bad_metadata(f"A metadata key has at most {MAX_METADATA_KEY} characters, a value {MAX_METADATA_VALUE}.")
     return json.dumps(pairs)
 
 

@@ -124,4 +124,3 @@ def claim_step(batch: int, status: Status) -> Step | None:
     if not claimed:
         return None
     return Step(batch, token, Batch.objects.values_list("step_attempts", flat=True).get(pk=batch))
-

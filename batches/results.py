@@ -114,9 +114,7 @@ def _custom_id(data: bytes | None) -> bytes:
         return b"null"
 
 
-def _write(
-    batch: Batch, merged: Iterator[tuple[bytes, bool]], step: Step
-) -> dict[str, tuple[objects.Writer, int]]:
+def _write(batch: Batch, merged: Iterator[tuple[bytes, bool]], step: Step) -> dict[str, tuple[objects.Writer, int]]:
     """Write results (all lines) and, while both kinds are met, output and errors; each with its number of lines."""
     with spool_pair() as (delivered, failed), objects.Writer(objects.fresh_key("results")) as everything:
         counts = [0, 0]

@@ -1,4 +1,4 @@
-"""The sweep: whatever the queue lost, a crash left or a clock brought is taken up again. Idempotent, any number at once."""
+"""The sweep: whatever the queue lost, a crash left or a clock brought is taken up again. Any number may run at once."""
 
 from datetime import timedelta
 

@@ -101,7 +101,9 @@ def receive(request: HttpRequest) -> ToStorage:
     try:
         request.POST  # noqa: B018 - reading it parses the body
         if _broke_off(request):
-            raise Refused(400, "incomplete_upload", "The connection ended before the whole file arrived. Send it again.")
+            raise Refused(
+                400, "incomplete_upload", "The connection ended before the whole file arrived. Send it again."
+            )
         if not handler.stored:
             raise Refused(400, "missing_file", "Send the JSONL file in the form field file.", param="file")
     except BaseException:

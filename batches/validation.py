@@ -110,7 +110,9 @@ def _read(path: Path, endpoint: str, models: set[str], findings: Findings, step:
     seen: dict[int, int] = {}  # hash of a custom_id -> its line
     for line in jsonl.lines(_pieces(path, step), requests.MAX_LINE):
         if line.data is None:
-            fault = Fault("line_too_large", f"The line has {line.length:,} bytes; at most {requests.MAX_LINE:,} are taken.")
+            fault = Fault(
+                "line_too_large", f"The line has {line.length:,} bytes; at most {requests.MAX_LINE:,} are taken."
+            )
             findings.add(line.number, fault)
             continue
         found = requests.parse(line.data, endpoint)

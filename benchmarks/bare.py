@@ -26,7 +26,9 @@ async def run(path: str, base_url: str, in_flight: int = IN_FLIGHT) -> float:
             async def slot() -> None:
                 for line in lines:
                     request = json.loads(line)
-                    async with session.post(base_url + request["url"].removeprefix("/v1"), json=request["body"]) as answer:
+                    async with session.post(
+                        base_url + request["url"].removeprefix("/v1"), json=request["body"]
+                    ) as answer:
                         body = await answer.read()
                     sink.write(body + b"\n")
 

@@ -1,6 +1,5 @@
 """The operators' admin of prices and the ledger. Neither is ever edited."""
 
-from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -80,4 +79,4 @@ class LedgerEntryAdmin(ReadOnly):
 
     @admin.display(description="amount, USD", ordering="amount")
     def amount_usd(self, entry: LedgerEntry) -> str:
-        return money.usd(Decimal(entry.amount))
+        return money.usd(entry.amount)

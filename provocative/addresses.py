@@ -1,6 +1,7 @@
 """Where `up` listens: reading --bind, seeing that it is free, and asking whether something answers there."""
 
 import contextlib
+import os
 import socket
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -43,16 +44,17 @@ def parse(bind: str) -> Address:
 
 
 def claim(address: Address) -> Address:
-    """The same address once it is known to be free, with a real port in place of 0. Raises BadAddress."""
+    """The same address once it is known to be free, as a number and with a port in place of 0. Raises BadAddress."""
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.create_server(found[4][:2], family=found[0]) as listener:  # type: ignore[arg-type]
-            return Address(address.host, listener.getsockname()[1])
-    except PermissionError:
-        raise BadAddress(f"port {address.port} is for root alone: choose one from 1024 up.") from None
+        host, port = str(found[4][0]), int(found[4][1])
+        with socket.create_server((host, port), family=found[0]) as listener:
+            return Address(host, listener.getsockname()[1])
+    except socket.gaierror as error:
+        raise BadAddress(f"{address.host!r} is no host of this machine ({error.strerror}): {CURE}") from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadAddress(f"{address.host}:{address.port} can't be listened on ({reason}): {CURE}") from None
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise BadAddress(f"{address.host}:{address.port} can't be listened on ({reason}): choose another.") from None
 
 
 def answers(address: Address, path: str) -> bool:

@@ -85,7 +85,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=STDERR,  # stdout is for what programs read of the supervisor
                 start_new_session=True,
-                preexec_fn=lambda: _tie_to(parent),
+                preexec_fn=lambda: _tie_to(parent),  # noqa: PLW1509 - the supervisor has no other threads
             )
         except (OSError, subprocess.SubprocessError) as error:
             log.error("%s does not start: %s", self.child.name, error)
@@ -116,7 +116,7 @@ class Process:
             return True
 
     def _reap(self, block: bool = False) -> bool:
-        """Whether the main process is dead; then its leftovers are killed, and only after that is its pid given back."""
+        """Whether the main process is dead; then its leftovers are killed, and only then is its pid given back."""
         popen = self._popen
         if popen is None:
             return True

@@ -38,7 +38,7 @@ def weights() -> Path:
 def serve(port: int, slots: int = SLOTS) -> None:
     """Serve the model on 127.0.0.1 until SIGTERM or SIGINT. Raises ModelMissing; RuntimeError when it can't start."""
     path = weights()
-    import xllamacpp  # optional, 100 MB: only the process that serves the model loads it
+    import xllamacpp  # noqa: PLC0415 - optional, 100 MB: only the process that serves the model loads it
 
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
@@ -68,17 +68,9 @@ def register(base_url: str) -> None:
     """Make the embedded model known at `base_url`, and give it a price when it has none."""
     with transaction.atomic():
         row = Upstream.objects.filter(model=MODEL, embedded=True).order_by("pk").first()
-        Upstream.objects.update_or_create(
-            pk=row.pk if row else None,
-            defaults={
-                "model": MODEL,
-                "embedded": True,
-                "base_url": base_url,
-                "kind": Upstream.Kind.LLAMACPP,
-                "max_in_flight": SLOTS,
-                "enabled": True,
-            },
-        )
+        row = row or Upstream(model=MODEL, embedded=True, kind=Upstream.Kind.LLAMACPP)
+        row.base_url, row.max_in_flight, row.enabled = base_url, SLOTS, True
+        row.save()
         if not Price.objects.filter(model=MODEL).exists():
             set_price(MODEL, INPUT_USD, OUTPUT_USD)
 

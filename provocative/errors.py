@@ -95,4 +95,6 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _plain(request, Refused(500, "server_error", "This is our fault. Quote the x-request-id when you report it."))
+    return _plain(
+        request, Refused(500, "server_error", "This is our fault. Quote the x-request-id when you report it.")
+    )

@@ -26,7 +26,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 def _reason(check: object) -> str:
     try:
         return check() or ""  # type: ignore[operator]
-    except Exception as error:  # whatever a driver raises: the answer is that it is not ready
+    except Exception as error:
         return type(error).__name__
 
 

@@ -81,10 +81,12 @@ class Supervisor:
         return INTERRUPTED if self._stop.at_once else 0
 
     def _turn(self) -> None:
-        for each in (*self.processes, *self._jobs):
+        turns: list[Callable[[float], None]] = [each.turn for each in self.processes]
+        turns += [each.turn for each in self._jobs]
+        for turn in turns:
             if self._stop.asked:
                 return
-            each.turn(time.monotonic())
+            turn(time.monotonic())
 
     def _end(self) -> None:
         for process in reversed(self.processes):

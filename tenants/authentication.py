@@ -20,7 +20,10 @@ class BearerKey(BaseAuthentication):
         scheme, _, key = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
             raise Refused(
-                401, "missing_api_key", "Send your key in the header Authorization: Bearer pk-prov-….", headers=CHALLENGE
+                401,
+                "missing_api_key",
+                "Send your key in the header Authorization: Bearer pk-prov-….",
+                headers=CHALLENGE,
             )
         row = keys.find(key.strip())
         if row is None:

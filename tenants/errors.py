@@ -17,5 +17,10 @@ class Refused(Exception):
     @property
     def type(self) -> str:
         """The error's family, as OpenAI names them."""
-        families = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+        families = {
+            401: "authentication_error",
+            403: "permission_error",
+            404: "not_found_error",
+            429: "rate_limit_error",
+        }
         return families.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")

@@ -88,7 +88,9 @@ class Service:
         if environment.DATABASE == "postgres":
             with psycopg.connect(self._dsn) as connection:
                 return connection.execute(query.encode()).fetchall()
-        with closing(sqlite3.connect(f"file:{self.home / 'provocative.sqlite3'}?mode=ro", uri=True, timeout=30)) as file:
+        with closing(
+            sqlite3.connect(f"file:{self.home / 'provocative.sqlite3'}?mode=ro", uri=True, timeout=30)
+        ) as file:
             return file.execute(query).fetchall()
 
     def processes(self, word: str) -> list[int]:

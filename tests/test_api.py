@@ -90,7 +90,9 @@ def test_the_key_is_not_stored(owner: Person) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/output", "/errors", "/cancel"])
-def test_a_foreign_batch_answers_as_an_unknown_one(owner: Person, outsider: Person, witness: Witness, path: str) -> None:
+def test_a_foreign_batch_answers_as_an_unknown_one(
+    owner: Person, outsider: Person, witness: Witness, path: str
+) -> None:
     batch = owner.submit([LINE]).json()["id"]
     call = outsider.post if path == "/cancel" else outsider.get
     foreign, unknown = call(f"/v1/batch/{batch}{path}"), call(f"/v1/batch/batch_{'0' * 24}{path}")

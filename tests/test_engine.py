@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-
 from django.db.models import Q
 
 from batches import clock, objects, sweeping, tasks

@@ -24,7 +24,9 @@ def question(number: int, text: str) -> dict[str, object]:
 def test_three_questions_to_the_real_model() -> None:
     with running("--runners", "1") as service:
         client = service.tenant("asker")
-        batch = upload(client, [question(n, text) for n, text in enumerate(("What is 2+2?", "Say hi.", "Name a bird."))])
+        batch = upload(
+            client, [question(n, text) for n, text in enumerate(("What is 2+2?", "Say hi.", "Name a bird."))]
+        )
         done = ended(client, batch["id"])
         assert (done["status"], done["completed_count"]) == ("completed", 3)
         lines = output(client, batch["id"])

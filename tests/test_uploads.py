@@ -77,7 +77,9 @@ def test_a_hundred_megabytes_download_flat(owner: Person, http: httpx.Client, we
     start = peak_memory(web_server)
     digest = hashlib.sha256()
     with http.stream(
-        "GET", f"/v1/batch/{made}/output", headers={"Authorization": f"Bearer {owner.key}", "Accept-Encoding": "identity"}
+        "GET",
+        f"/v1/batch/{made}/output",
+        headers={"Authorization": f"Bearer {owner.key}", "Accept-Encoding": "identity"},
     ) as answer:
         for piece in answer.iter_raw():
             digest.update(piece)

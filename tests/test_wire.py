@@ -53,7 +53,9 @@ def scripted(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awai
         port = server.sockets[0].getsockname()[1]
         client = Client(5)
         async with server:
-            found = [await client.post(Target(f"http://127.0.0.1:{port}/v1", ENDPOINT), each) for each in bodies or [b"{}"]]
+            found = [
+                await client.post(Target(f"http://127.0.0.1:{port}/v1", ENDPOINT), each) for each in bodies or [b"{}"]
+            ]
             client.close()
         return found
 

@@ -152,4 +152,6 @@ def _not_complete(found: Batch, cure: str = "") -> Refused:
 
 
 def _unsupported(name: Any) -> Refused:
-    return Refused(400, "unsupported_parameter", f"{str(name)[:64]} is not supported: leave it out.", param=str(name)[:64])
+    return Refused(
+        400, "unsupported_parameter", f"{str(name)[:64]} is not supported: leave it out.", param=str(name)[:64]
+    )

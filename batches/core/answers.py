@@ -76,7 +76,9 @@ class _Usage(msgspec.Struct):
     input_tokens_details: _Details | None = None
 
 
-_SHAPES: dict[str, msgspec.json.Decoder[_Chat] | msgspec.json.Decoder[_Embeddings] | msgspec.json.Decoder[_Response]] = {
+_SHAPES: dict[
+    str, msgspec.json.Decoder[_Chat] | msgspec.json.Decoder[_Embeddings] | msgspec.json.Decoder[_Response]
+] = {
     "/v1/chat/completions": msgspec.json.Decoder(_Chat),
     "/v1/completions": msgspec.json.Decoder(_Chat),
     "/v1/embeddings": msgspec.json.Decoder(_Embeddings),
@@ -109,7 +111,9 @@ def _success(endpoint: str, answer: Answer) -> Verdict:
         shape = _SHAPES[endpoint].decode(body)
     except _ERRORS:
         return Verdict(final=False, code="invalid_upstream_response")
-    listed = shape.choices if isinstance(shape, _Chat) else shape.data if isinstance(shape, _Embeddings) else shape.output
+    listed = (
+        shape.choices if isinstance(shape, _Chat) else shape.data if isinstance(shape, _Embeddings) else shape.output
+    )
     if not listed:
         return Verdict(final=False, code="invalid_upstream_response")
     usage = _believable(bytes(shape.usage))

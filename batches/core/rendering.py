@@ -26,12 +26,15 @@ def render(secret: str, line: int, custom_id: bytes, verdict: Verdict) -> bytes:
     token = response_id(secret, line).encode()
     if verdict.status is None:
         return render_error(token, custom_id, verdict.code)
-    return b'{"id":"resp_%b","custom_id":%b,"response":{"status_code":%d,"request_id":"req_%b","body":%b},"error":null}' % (
-        token,
-        custom_id,
-        verdict.status,
-        token,
-        verdict.body or b"null",
+    return (
+        b'{"id":"resp_%b","custom_id":%b,"response":{"status_code":%d,"request_id":"req_%b","body":%b},"error":null}'
+        % (
+            token,
+            custom_id,
+            verdict.status,
+            token,
+            verdict.body or b"null",
+        )
     )
 
 

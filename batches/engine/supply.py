@@ -48,7 +48,9 @@ class Supply:
 
     def unfinished(self, key: LaneKey) -> int:
         """Lines in hand that may still be sent or are in flight."""
-        return sum(held.open for held in self.held.values() if held.lane == key and not (held.stopped and not held.in_flight))
+        return sum(
+            held.open for held in self.held.values() if held.lane == key and not (held.stopped and not held.in_flight)
+        )
 
     def refresh(self, runner: Runner, draining: bool) -> None:
         """Follow the operator's upstreams, and settle permits for what the lines in hand can use."""

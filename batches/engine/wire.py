@@ -49,7 +49,8 @@ class Connection(asyncio.Protocol):
         Raises Dropped, Garbled or TimeoutError; after any of them, or when cancelled, the connection is closed.
         """
         loop = asyncio.get_running_loop()
-        waiter = self._waiter = loop.create_future()
+        waiter: asyncio.Future[Answer] = loop.create_future()
+        self._waiter = waiter
         self.idle = False
         self._begin()
         timer = loop.call_later(deadline, self._fail, TimeoutError())

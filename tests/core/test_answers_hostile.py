@@ -19,7 +19,7 @@ DETAILS = ("prompt_tokens_details", "input_tokens_details")
 COUNTS = st.integers() | st.integers(0, 2 * MAX_TOKENS) | VALUES
 USAGE = st.fixed_dictionaries(
     {},
-    optional={name: COUNTS for name in NAMES}
+    optional=dict.fromkeys(NAMES, COUNTS)
     | {name: VALUES | st.fixed_dictionaries({"cached_tokens": COUNTS}) for name in DETAILS},
 )
 

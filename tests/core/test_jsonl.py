@@ -158,6 +158,13 @@ def test_known_files(data: bytes, expected: int) -> None:
     assert len(naive(data)) == expected
 
 
+@pytest.mark.parametrize(
+    "chunks", [[b"{}\n ", b"{}"], [b"{}\n\t", b"\r{}\n"], [b"{", b"}", b" \n\r", b"x\n "], [b" {}", b"\n{}\n\t"]]
+)
+def test_blanks_before_a_cut_do_not_hide_the_line_after_it(chunks: list[bytes]) -> None:
+    assert count(chunks) == len(list(lines(chunks, NO_LIMIT))) == 2
+
+
 def test_numbers_are_those_an_editor_shows() -> None:
     data = b"\n\n{}\n \r\n{}\nxxxxxxxxxxx\n{}"
     assert [(line.number, line.data) for line in lines([data], 10)] == [(3, b"{}"), (5, b"{}"), (6, None), (7, b"{}")]

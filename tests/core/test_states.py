@@ -13,7 +13,7 @@ DOCUMENTED = {"validating", "in_progress", "completed", "failed", "cancelling", 
 
 
 def names_on(line: str) -> list[re.Match[str]]:
-    return list(NAME.finditer(line.split("(")[0]))
+    return list(NAME.finditer(line.split("(", maxsplit=1)[0]))
 
 
 def drawn() -> set[tuple[str, str]]:

@@ -25,11 +25,11 @@ class Command(VerbCommand):
         add.add_argument("--tenant", metavar="NAME", help="Dedicate it to one tenant.")
         _add_settings(add)
         change = self.verb("set", self.change, "Change one; what is not named stays.")
-        change.add_argument("id", type=whole_number(1), metavar="ID")
+        change.add_argument("pk", type=whole_number(1), metavar="ID")
         change.add_argument("--base-url", metavar="BASE_URL")
         _add_settings(change)
         for name, call in (("enable", self.enable), ("disable", self.disable)):
-            self.verb(name, call, f"{name.capitalize()} one.").add_argument("id", type=whole_number(1), metavar="ID")
+            self.verb(name, call, f"{name.capitalize()} one.").add_argument("pk", type=whole_number(1), metavar="ID")
         self.verb("list", self.show, "Print every upstream.")
         self.verb("check", self.probe_all, "Probe every one; fails when any enabled one does not answer.")
 
@@ -43,8 +43,8 @@ class Command(VerbCommand):
             self._warn(f"added, but it does not answer as expected: {problem}")
         self.say(_shown(row))
 
-    def change(self, id: int, base_url: str | None, **wanted: Any) -> None:
-        row = _row(id)
+    def change(self, pk: int, base_url: str | None, **wanted: Any) -> None:
+        row = _row(pk)
         changes = {field: value for field, value in wanted.items() if value is not None}
         if base_url is not None:
             changes["base_url"] = _url(base_url)
@@ -54,11 +54,11 @@ class Command(VerbCommand):
             _save(row, list(changes))
         self.say(_shown(row))
 
-    def enable(self, id: int) -> None:
-        self.change(id, None, enabled=True)
+    def enable(self, pk: int) -> None:
+        self.change(pk, None, enabled=True)
 
-    def disable(self, id: int) -> None:
-        self.change(id, None, enabled=False)
+    def disable(self, pk: int) -> None:
+        self.change(pk, None, enabled=False)
 
     def show(self) -> None:
         for row in Upstream.objects.select_related("tenant").order_by("model", "pk"):
@@ -121,7 +121,7 @@ def _row(pk: int) -> Upstream:
 
 def _save(row: Upstream, fields: list[str] | None = None) -> None:
     for name in ("model", "base_url", "api_key", "upstream_model"):
-        longest = Upstream._meta.get_field(name).max_length or 0
+        longest = getattr(Upstream._meta.get_field(name), "max_length", None) or 0
         if len(getattr(row, name)) > longest or (name == "model" and not row.model.strip()):
             raise CommandError(f"{name} has at most {longest} characters, and a model has a name.")
     try:

