@@ -57,5 +57,5 @@ format: $(DEVELOPMENT) ## Rewrite the code as `make lint` wants it
 bench: $(DEVELOPMENT) ## Measure the pipeline beside a bare loop; a table, and JSON in benchmarks/results
 	$(PYTHON) -m benchmarks
 
-clean: ## Remove .venv and var
-	rm -rf $(VENV) var
+clean: ## Remove .venv (var, which holds the data, stays)
+	rm -rf $(VENV)

@@ -8,10 +8,11 @@ import json
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 
 from batches import clock, identity, tasks
@@ -21,6 +22,7 @@ from batches.models import Batch, Slice
 from tenants.errors import Refused
 
 STEP_LEASE = timedelta(seconds=30)
+STEP_PAUSE = timedelta(seconds=10)  # before a step that lacked something is tried again
 STEP_RENEWAL = 5.0  # seconds
 MAX_VALIDATIONS = 3
 DRAIN_LIMIT = timedelta(seconds=630)  # one attempt's deadline and a little
@@ -52,10 +54,9 @@ def cancel(batch: Batch) -> None:
     if transition(batch.pk, Status.CANCELLING):
         close_if_drained(batch.pk)
         return
-    status = Batch.objects.values_list("status", flat=True).get(pk=batch.pk)
-    cancelled = Batch.objects.filter(pk=batch.pk).exclude(cancelling_at=None).exists()
-    if not cancelled:
-        shown = states.NATIVE[Status(status)]
+    status, cancelled_at = Batch.objects.values_list("status", "cancelling_at").get(pk=batch.pk)
+    if cancelled_at is None:
+        shown = states.shown(Status(status), cancelled=False)
         raise Refused(409, "batch_not_cancellable", f"The batch can't be cancelled any more: it is {shown}.")
 
 
@@ -107,6 +108,13 @@ class Step:
         self._renewed = time.monotonic()
         if not Batch.objects.filter(self.mine, pk=self.batch).update(step_until=clock.now() + STEP_LEASE):
             raise StepLost
+
+    def postpone(self) -> None:
+        """Give the step back for a while, uncounted: what it needs (a disk, a storage) is not there."""
+        with suppress(DatabaseError):  # then the lease runs out
+            Batch.objects.filter(self.mine, pk=self.batch).update(
+                step_token="", step_until=clock.now() + STEP_PAUSE, step_attempts=F("step_attempts") - 1
+            )
 
     @property
     def mine(self) -> Q:

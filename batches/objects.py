@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.core.files.storage import default_storage
 
@@ -80,9 +81,17 @@ def chunks(key: str, start: int = 0, length: int | None = None) -> Iterator[byte
                 left -= len(piece)
                 yield piece
     elif length != 0:
-        end = "" if length is None else start + length - 1
-        bucket: Any = default_storage.bucket  # type: ignore[attr-defined]  # django-storages, S3
+        yield from _remote_chunks(key, start, length)
+
+
+def _remote_chunks(key: str, start: int, length: int | None) -> Iterator[bytes]:
+    """The same from S3. Raises OSError, as a disk would."""
+    end = "" if length is None else start + length - 1
+    bucket: Any = default_storage.bucket  # type: ignore[attr-defined]  # django-storages, S3
+    try:
         yield from bucket.Object(key).get(Range=f"bytes={start}-{end}")["Body"].iter_chunks(CHUNK)
+    except (BotoCoreError, ClientError) as error:
+        raise OSError(f"object {key} can't be read: {error}") from error
 
 
 def read(key: str, start: int, length: int) -> bytes:

@@ -4,6 +4,7 @@ Each segment is decompressed once into a local spool; the merge then walks an in
 a row was never run: its output line is derived here, and it gets no row.
 """
 
+import logging
 import os
 import zlib
 from array import array
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from batches import clock, lifecycle, objects
 from batches.core import jsonl, rendering, requests, states
@@ -20,6 +21,8 @@ from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
 from batches.models import Batch, File, Result, Segment, Slice
 from billing import ledger
+
+log = logging.getLogger(__name__)
 
 
 class Spool:
@@ -77,15 +80,26 @@ def finalize(batch_pk: int) -> None:
     batch = Batch.objects.select_related("input_file").get(pk=batch_pk)
     ending = states.ending(batch.cancelling_at is not None, batch.expiring_at is not None)
     try:
-        with spool(batch) as lines:
-            written = _write(batch, _merged(batch, lines, ending, step), step)
+        _finalize(batch, ending, step)
     except StepLost:
         return
-    if _end(batch, step, ending, written):
-        drop_scaffolding(batch_pk)
-    else:
-        for writer, _ in written.values():
-            objects.delete(writer.key)
+    except (OSError, DatabaseError) as error:
+        log.error("%s can't be finalized now, it is tried again: %s", batch, error)
+        step.postpone()
+
+
+def _finalize(batch: Batch, ending: Status, step: Step) -> None:
+    with spool(batch) as lines:
+        written = _write(_merged(batch, lines, ending, step), step)
+    ended = False
+    try:
+        ended = _end(batch, step, ending, written)
+    finally:
+        if not ended:
+            for writer, _ in written.values():
+                objects.delete(writer.key)
+    if ended:
+        drop_scaffolding(batch.pk)
 
 
 def _merged(batch: Batch, lines: Spool, ending: Status, step: Step) -> Iterator[tuple[bytes, bool]]:
@@ -114,7 +128,7 @@ def _custom_id(data: bytes | None) -> bytes:
         return b"null"
 
 
-def _write(batch: Batch, merged: Iterator[tuple[bytes, bool]], step: Step) -> dict[str, tuple[objects.Writer, int]]:
+def _write(merged: Iterator[tuple[bytes, bool]], step: Step) -> dict[str, tuple[objects.Writer, int]]:
     """Write results (all lines) and, while both kinds are met, output and errors; each with its number of lines."""
     with spool_pair() as (delivered, failed), objects.Writer(objects.fresh_key("results")) as everything:
         counts = [0, 0]

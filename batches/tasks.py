@@ -8,7 +8,6 @@ ever (so the imports inside functions here); tasks return None, because a result
 from datetime import datetime
 
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 from django_q.models import Failure, OrmQ, Schedule
 from django_q.tasks import async_task
@@ -66,20 +65,15 @@ def ring_step(batch: int, status: str) -> None:
 
 def ring_work() -> None:
     """Call the runners, unless a call waits already: one that a worker took, or died with, does not count."""
-    if settings.Q_CLUSTER.get("orm") and OrmQ.objects.filter(key=RUNNERS, lock__lte=timezone.now()).exists():
+    if OrmQ.objects.filter(key=RUNNERS, lock__lte=timezone.now()).exists():
         return
     for _ in range(settings.RUNNERS):
         _ring(RUNNERS, "work")
 
 
 def _ring(cluster: str, name: str, *args: int) -> None:
-    def enqueue() -> None:
-        async_task(f"batches.tasks.{name}", *args, q_options={"cluster": cluster})
-
-    if settings.Q_CLUSTER.get("orm"):
-        enqueue()  # in the caller's transaction: the row and the change it announces land together
-    else:
-        transaction.on_commit(enqueue)
+    """In the caller's transaction: the row and the change it announces land together."""
+    async_task(f"batches.tasks.{name}", *args, q_options={"cluster": cluster})
 
 
 def install_schedules() -> None:

@@ -1,12 +1,13 @@
 """Validating a batch: read every line, collect every bad one, plan the rest, write the slices. A leased step."""
 
+import logging
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Q
 
 from batches import lifecycle, objects, tasks
@@ -16,6 +17,8 @@ from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
 from batches.models import Batch, Slice, Upstream
 from billing import prices
+
+log = logging.getLogger(__name__)
 
 LISTED = 100  # bad lines that are listed; all are counted
 
@@ -59,6 +62,9 @@ def validate(batch_pk: int) -> None:
             _validate(batch, path, step)
     except StepLost:
         return
+    except (OSError, DatabaseError) as error:
+        log.error("%s can't be validated now, it is tried again: %s", batch, error)
+        step.postpone()
 
 
 def _validate(batch: Batch, path: Path, step: Step) -> None:

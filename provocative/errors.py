@@ -3,7 +3,13 @@
 import logging
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation, TooManyFilesSent
+from django.core.exceptions import (
+    DisallowedHost,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFilesSent,
+)
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from rest_framework import exceptions as drf
@@ -58,7 +64,7 @@ def _translate(error: Exception) -> Refused | None:
         case Http404() | drf.NotFound():
             return Refused(404, "not_found", "There is nothing at this address.")
         case drf.MethodNotAllowed():
-            return Refused(405, "method_not_allowed", f"This address does not take {error.args and error.detail}.")
+            return Refused(405, "method_not_allowed", "This address does not take this method.")
         case drf.UnsupportedMediaType():
             return Refused(415, "unsupported_media_type", "Send multipart/form-data with the file in the field file.")
         case RequestDataTooBig() | TooManyFilesSent():
@@ -83,6 +89,9 @@ def _plain(request: HttpRequest, refused: Refused) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if isinstance(exception, DisallowedHost):
+        cure = "This service does not answer for this host name: its operator can add it to ALLOWED_HOSTS."
+        return _plain(request, Refused(400, "host_not_allowed", cure))
     return _plain(request, Refused(400, "malformed_request", "The request can't be read."))
 
 

@@ -10,11 +10,11 @@ from provocative import environment as env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("PROVOCATIVE_HOME", "var")).resolve()
-HOME.mkdir(parents=True, exist_ok=True)
+HOME.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts and upstream keys are in it
 
 SECRET_KEY = env.secret_key(HOME)
 DEBUG = env.flag("DEBUG")
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
@@ -77,7 +77,7 @@ if database["ENGINE"].endswith("sqlite3"):
     database["CONN_MAX_AGE"] = None
 elif ROLE == "web":
     # A pool in the web process only: django-q2 forks, and a forked pool is a broken one.
-    database["CONN_MAX_AGE"] = 0
+    database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = 0, True
     database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 34, "timeout": 10}}
 else:
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = None, True
@@ -149,19 +149,19 @@ Q_CLUSTER: dict[str, Any] = {
     # a runner drains for as long as one attempt may last, after its loop's end
     "ALT_CLUSTERS": {"runners": {**_cluster(RUNNERS, RUNNER_SECONDS + 900), "recycle": 20, "scheduler": False}},
 }
-if redis_url := os.environ.get("REDIS_URL"):
-    Q_CLUSTER = {key: value for key, value in Q_CLUSTER.items() if key != "orm"} | {"redis": redis_url}
 
 LANGUAGE_CODE, TIME_ZONE, USE_I18N, USE_TZ = "en-us", "UTC", False, True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request": {"()": "provocative.middleware.NameRequest"}},
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(request)s%(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request"]}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")},
     "loggers": {
         "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "httpx": {"level": "WARNING"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},  # anybody can send a wrong one
         "django.request": {"level": "ERROR"},  # a refused request is the client's news, not the operator's
     },
 }

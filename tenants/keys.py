@@ -5,14 +5,18 @@ The checksum refuses typing errors and probes before the database is asked; it i
 """
 
 import hashlib
+import logging
 import secrets
 import string
 from datetime import datetime, timedelta
 
+from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
 from tenants.models import ApiKey, Tenant
+
+log = logging.getLogger(__name__)
 
 PREFIX = "pk-prov-"
 ALPHABET = string.digits + string.ascii_letters
@@ -75,7 +79,10 @@ def touch(key: ApiKey) -> None:
     now = timezone.now()
     if key.last_used_at is None or key.last_used_at < now - LAST_USED_GRAIN:
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USED_GRAIN)
-        ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
+        try:
+            ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
+        except DatabaseError as error:  # a full disk must not take reading down with it
+            log.warning("the use of key %s could not be noted: %s", key.prefix, type(error).__name__)
 
 
 def revoke(prefix: str) -> int:

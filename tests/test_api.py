@@ -276,7 +276,11 @@ def test_output_before_and_after_the_end(owner: Person, witness: Witness, work: 
     part = owner.get(f"/v1/batch/{batch}/output", Range="bytes=5-14")
     assert (part.status_code, b"".join(part.streaming_content)) == (206, body[5:15])
     assert part["Content-Range"] == f"bytes 5-14/{len(body)}"
-    assert owner.get(f"/v1/batch/{batch}/output", Range=f"bytes={len(body)}-").status_code == 416
+    beyond = owner.get(f"/v1/batch/{batch}/output", Range=f"bytes={len(body)}-")
+    assert error(beyond, 416) == "range_not_satisfiable"
+    assert beyond["Content-Range"] == f"bytes */{len(body)}"
+    assert error(owner.get(f"/v1/batch/{batch}/output?partial=yes"), 400) == "invalid_partial"
+    assert error(owner.get(f"/v1/batch/{batch}/output?merged=true"), 400) == "unsupported_parameter"
     assert owner.get(f"/v1/batch/{batch}/output", **{"If-None-Match": whole["ETag"]}).status_code == 304
     other = owner.get(f"/v1/batch/{batch}/output", Range="bytes=5-14", **{"If-Range": '"old"'})
     assert (other.status_code, b"".join(other.streaming_content)) == (200, body)
@@ -316,3 +320,24 @@ def test_unknown_addresses(owner: Person, path: str) -> None:
     assert answer.status_code == 404
     if path.startswith("/v1"):
         error(answer, 404)
+
+
+def test_another_host_name_is_told_how_to_be_let_in(owner: Person) -> None:
+    assert error(owner.client.get("/v1/batch", headers={"Host": "evil.example"}), 400) == "host_not_allowed"
+
+
+def test_head_works_wherever_get_does(owner: Person, witness: Witness) -> None:
+    batch = owner.submit([LINE]).json()["id"]
+    for path in ("/v1/batch", f"/v1/batch/{batch}"):
+        assert owner.client.head(path, headers={"Authorization": f"Bearer {owner.key}"}).status_code == 200
+
+
+def test_a_cancelled_batch_is_never_shown_in_progress(owner: Person, witness: Witness, work: Any) -> None:
+    batch = owner.submit([LINE]).json()["id"]
+    assert owner.post(f"/v1/batch/{batch}/cancel").json()["status"] == "cancelling"
+    assert Batch.objects.get().status == "finalizing"
+    assert [b["id"] for b in owner.get("/v1/batch?status=cancelling").json()["data"]] == [batch]
+    assert owner.get("/v1/batch?status=in_progress").json()["data"] == []
+    work()
+    assert owner.batch(batch)["status"] == "cancelled"
+    assert owner.lines(batch)[0]["error"]["code"] == "batch_cancelled"

@@ -9,6 +9,7 @@ from django.utils.http import parse_etags
 from batches import objects
 from batches.core import ranges
 from batches.models import File
+from tenants.errors import Refused
 
 JSONL = "application/jsonl"
 
@@ -24,7 +25,13 @@ def send(request: HttpRequest, file: File) -> HttpResponseBase:
     try:
         part = ranges.parse(wanted, file.bytes)
     except ranges.Unsatisfiable:
-        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{file.bytes}"})
+        raise Refused(
+            416,
+            "range_not_satisfiable",
+            f"The file has {file.bytes} bytes: ask for a range within them.",
+            param="Range",
+            headers={"Content-Range": f"bytes */{file.bytes}"},
+        ) from None
     if part is None:
         return _whole(request, file, etag)
     start, length = part

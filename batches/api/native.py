@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpResponseBase, StreamingHttpResponse
 from rest_framework.decorators import api_view, parser_classes
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
@@ -24,33 +24,34 @@ UNBUILT_HEADERS = ("Idempotency-Key",)
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 
 
-@api_view(["GET", "POST"])
+@api_view(["GET", "HEAD", "POST"])
 @parser_classes([MultiPartParser])
 def batches(request: Request) -> Response:
     """List the tenant's batches, newest first; or submit one."""
     return _list(request) if request.method in ("GET", "HEAD") else _submit(request)
 
 
-@api_view(["GET"])
+@api_view(["GET", "HEAD"])
 def batch(request: Request, batch_id: str) -> Response:
     """One batch."""
     return Response(serializers.native(_batch(request, batch_id)))
 
 
-@api_view(["GET"])
+@api_view(["GET", "HEAD"])
 def output(request: Request, batch_id: str) -> HttpResponseBase:
     """Every line's result in input order; with ?partial=true what is committed so far."""
     found = _batch(request, batch_id)
+    partial = _partial_asked(request)
     if found.results_file is not None:
         return downloads.send(request, found.results_file)
     if found.status == Status.FAILED:
         raise Refused(409, "batch_failed", "The input was not valid: see the batch's errors. There is no output.")
-    if request.query_params.get("partial") == "true":
+    if partial:
         return _partial(found)
     raise _not_complete(found, " Add ?partial=true for what is done so far.")
 
 
-@api_view(["GET"])
+@api_view(["GET", "HEAD"])
 def errors(request: Request, batch_id: str) -> HttpResponseBase:
     """The failed lines alone; empty when there are none."""
     found = _batch(request, batch_id)
@@ -69,6 +70,15 @@ def cancel(request: Request, batch_id: str) -> Response:
     """Stop sending; what is finished or in flight is kept."""
     lifecycle.cancel(_batch(request, batch_id))
     return Response(serializers.native(_batch(request, batch_id)))
+
+
+def _partial_asked(request: Request) -> bool:
+    for name in set(request.query_params) - {"partial"}:
+        raise _unsupported(name)
+    value = request.query_params.get("partial", "false")
+    if value not in ("true", "false"):
+        raise Refused(400, "invalid_partial", "partial must be true or false.", param="partial")
+    return value == "true"
 
 
 def _submit(request: Request) -> Response:
@@ -99,17 +109,26 @@ def _list(request: Request) -> Response:
     limit = _limit(request.query_params.get("limit"))
     rows = _of_tenant(request).order_by("-pk")
     if status := request.query_params.get("status"):
-        stored = [state for state, shown in states.NATIVE.items() if shown == status]
-        if not stored:
-            shown = ", ".join(sorted(set(states.NATIVE.values())))
-            raise Refused(400, "invalid_status", f"status must be one of {shown}.", param="status")
-        rows = rows.filter(status__in=stored)
+        rows = rows.filter(_shown_as(status))
     if after := request.query_params.get("after"):
         rows = rows.filter(pk__lt=_batch(request, after).pk)
     page = list(rows[: limit + 1])
     data = [serializers.native(row) for row in page[:limit]]
     ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
     return Response({"object": "list", "data": data, **ends, "has_more": len(page) > limit})
+
+
+def _shown_as(status: str) -> Q:
+    """Batches that the native surface shows in `status`."""
+    stored = [(state, cancelled) for state in Status for cancelled in (True, False)]
+    found = [(state, cancelled) for state, cancelled in stored if states.shown(state, cancelled) == status]
+    if not found:
+        known = ", ".join(sorted(set(states.NATIVE.values())))
+        raise Refused(400, "invalid_status", f"status must be one of {known}.", param="status")
+    query = Q()
+    for state, cancelled in found:
+        query |= Q(status=state, cancelling_at__isnull=not cancelled)
+    return query
 
 
 def _limit(value: str | None) -> int:
@@ -147,7 +166,7 @@ def _committed(found: Batch) -> Iterator[bytes]:
 
 
 def _not_complete(found: Batch, cure: str = "") -> Refused:
-    shown = states.NATIVE[Status(found.status)]
+    shown = states.shown(Status(found.status), found.cancelling_at is not None)
     return Refused(409, "batch_not_complete", f"The batch is {shown}: wait until it has ended.{cure}")
 
 

@@ -19,7 +19,7 @@ def native(batch: Batch) -> dict[str, Any]:
     status = Status(batch.status)
     return {
         "id": batch.public_id,
-        "status": states.NATIVE[status],
+        "status": states.shown(status, batch.cancelling_at is not None),
         "endpoint": batch.endpoint,
         "total_requests": batch.total,
         "completed_count": batch.completed,

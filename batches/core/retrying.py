@@ -10,6 +10,7 @@ from random import random
 
 MAX_ATTEMPTS = 8
 BACKOFF_BASE, BACKOFF_CAP = 1.0, 60.0  # seconds
+COUNTED_BELOW = 1.0  # seconds
 RETRY_AFTER_CAP = 300.0  # seconds
 COOL_BASE, COOL_CAP = 0.5, 30.0  # seconds an upstream that can't be reached is left alone
 
@@ -27,6 +28,14 @@ def retry_after(header: str | None, now: datetime) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_CAP)
+
+
+def is_wait(asked: float | None) -> bool:
+    """Whether a valid Retry-After is a wait that counts no attempt: an upstream that is full says so for long.
+
+    One of less than a second counts, so that nothing asks in a circle.
+    """
+    return asked is not None and asked >= COUNTED_BELOW
 
 
 def backoff(attempts: int, jitter: Callable[[], float] = random) -> float:

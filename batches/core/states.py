@@ -50,6 +50,11 @@ NATIVE = {status: status.value for status in Status} | {
 }
 
 
+def shown(status: Status, cancelled: bool) -> str:
+    """The native status; a cancelled batch that is being finalized is still cancelling."""
+    return "cancelling" if status == Status.FINALIZING and cancelled else NATIVE[status]
+
+
 def before(target: Status) -> tuple[Status, ...]:
     """The states from which `target` may be reached."""
     return tuple(status for status, following in STEPS.items() if target in following)

@@ -5,8 +5,9 @@ result already" and the insert that follows can't be torn apart; the unique cons
 docs/decisions/0003-commit-under-the-batch-lock.md
 """
 
+import logging
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,8 @@ from batches.engine.lines import Held
 from batches.engine.pump import Outcome
 from batches.models import Batch, Segment, Slice
 from billing import money
+
+log = logging.getLogger(__name__)
 
 COLUMNS = (
     "tenant_id", "batch_id", "line", "seq", "custom_id", "status_code", "error_code", "flag", "input_tokens",
@@ -58,10 +61,17 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], now: datetime) -> None:
     fresh = list({o.line.number: o for o in outcomes if o.line.number not in known}.values())
     if fresh:
         _insert(_rows(batch, fresh, now))
+        _report_uncharged(batch, fresh)
     _count(batch, fresh, wasted=len(outcomes) - len(fresh))
     _advance_slices({outcome.line.held: outcome for outcome in outcomes}, outcomes)
     if batch.status == Status.IN_PROGRESS and batch.completed + batch.failed + len(fresh) == batch.total:
         lifecycle.finalize_now(batch.pk)
+
+
+def _report_uncharged(batch: Batch, outcomes: list[Outcome]) -> None:
+    """An upstream that reports no believable usage works for nothing: its operator should know."""
+    for upstream, count in Counter(outcome.upstream for outcome in outcomes if outcome.verdict.flag).items():
+        log.warning("upstream %s: %d answers of %s without a believable usage, not charged", upstream, count, batch)
 
 
 def _rows(batch: Batch, outcomes: list[Outcome], now: datetime) -> list[tuple[Any, ...]]:

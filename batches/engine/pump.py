@@ -54,11 +54,15 @@ class Channel:
             self._address = (row.base_url, row.api_key)
             self.targets = _targets(row)
 
-    def rest(self, now: float) -> None:
+    def rest(self, now: float, why: str) -> None:
         """It can't be reached or refuses us: leave it alone for a while, then try it with one line."""
         if now >= self.cool_until:
             self.failures += 1
-            self.cool_until = now + retrying.cooling(self.failures)
+            pause = retrying.cooling(self.failures)
+            self.cool_until = now + pause
+            log.warning(
+                "upstream %s (%s) can't be used: %s; it rests for %.1f s", self.id, self.public_model, why, pause
+            )
 
     def may_send(self, now: float) -> bool:
         return now >= self.cool_until and (not self.failures or self.busy == 0)
@@ -189,19 +193,22 @@ class Pump:
             verdict = verdict._replace(body=replace_model(verdict.body, channel.public_model))
         self._settle(channel, line, verdict, answer.retry_after)
 
-    def _settle(self, channel: Channel, line: Line, verdict: Verdict, asked: str | None) -> None:
+    def _settle(self, channel: Channel, line: Line, verdict: Verdict, header: str | None) -> None:
         now = time.monotonic()
-        line.attempts += not verdict.cools
+        asked = None if verdict.final else retrying.retry_after(header, datetime.now(UTC))
+        waits = verdict.cools or retrying.is_wait(asked)
+        line.attempts += not waits
         if verdict.cools:
-            channel.rest(now)
+            channel.rest(now, f"status {verdict.status}" if verdict.status else verdict.code)
         elif channel.failures:
             channel.failures, channel.cool_until = 0, 0.0
+            log.warning("upstream %s (%s) answers again", channel.id, channel.public_model)
             self._unpark(channel, len(channel.parked))
         line.held.in_flight -= 1
         added = channel.lane.advance(line, channel.kind)
         if added > 1:
             self._unpark(channel, added - 1)
-        wait = None if verdict.final else self._wait(line, verdict, asked)
+        wait = None if verdict.final else 0.0 if verdict.cools else retrying.next_attempt(line.attempts, asked)
         if wait is not None:
             line.held.carried[line.number] = (line.attempts, time.time() + wait)
             channel.lane.delay(line, now + wait)
@@ -211,10 +218,3 @@ class Pump:
         channel.lane.finished += 1
         if self._full() or self._hungry(channel):
             self._wake.set()
-
-    @staticmethod
-    def _wait(line: Line, verdict: Verdict, asked: str | None) -> float | None:
-        """Seconds until the line is tried again; None when its attempts are used up."""
-        if verdict.cools:
-            return 0.0  # no attempt: the channel rests, the line goes to whoever has room
-        return retrying.next_attempt(line.attempts, retrying.retry_after(asked, datetime.now(UTC)))

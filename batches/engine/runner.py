@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0  # without anything to do, before the loop ends
 HOUSEKEEPING = 0.2  # seconds between looks at batches, permits and upstreams
+DATABASE_PAUSE = 0.1  # seconds, before a database that failed is asked again
 DRAIN_SECONDS = 30.0  # for lines in flight at a stop; at a handover, as long as an attempt may last
 
 
@@ -58,6 +59,7 @@ class RunnerLoop:
         self._ends, self._drain_ends = now + seconds, float("inf")
         self._beaten = self._busy_at = now
         self._kept_house = 0.0
+        self._database_ok = True
 
     def run(self) -> None:
         try:
@@ -115,10 +117,13 @@ class RunnerLoop:
         try:
             work()
         except DatabaseError as error:
-            log.warning("runner %s: the database failed: %s", self._row.pk, type(error).__name__)
+            if self._database_ok:
+                log.warning("runner %s: the database failed (%s); trying on", self._row.pk, type(error).__name__)
+            self._database_ok = False
             connection.close()
-            time.sleep(0.1)
+            time.sleep(DATABASE_PAUSE)
             return False
+        self._database_ok = True
         return True
 
     def _heartbeat(self) -> None:

@@ -67,7 +67,7 @@ class Supply:
             wanted = 0 if draining else self.unfinished(key)
             if wanted or channel.slots:
                 channel.slots = permits.settle(runner, pk, min(wanted, row.max_in_flight), channel.busy)
-        self._dedicated = {key for key in self._enabled if key[1] is not None}
+        self._dedicated = {(row.model, row.tenant_id) for row in rows.values() if row.tenant_id}
         for pk in set(self._pump.channels) - set(rows):
             self._pump.channels[pk].slots = 0
 

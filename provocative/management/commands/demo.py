@@ -36,7 +36,7 @@ class Command(BaseCommand):
         deadline = time.monotonic() + LIMIT
         try:
             weights()
-            with _home() as home, _service({**os.environ, "PROVOCATIVE_HOME": home}, deadline) as (url, environ):
+            with _home() as home, _service(_environ(home), deadline) as (url, environ):
                 self._run_batch(url, _tenant_key(environ), deadline)
         except (ModelMissing, httpx.HTTPError, OSError) as error:
             raise CommandError(f"the demo failed: {error or type(error).__name__}") from None
@@ -103,6 +103,12 @@ def _home() -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="provocative-demo-") as folder:
         yield folder
+
+
+def _environ(home: str) -> dict[str, str]:
+    """The demo's: it makes a tenant and takes over the embedded model, so never in a real database or storage."""
+    kept = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "STORAGE_URL"}}
+    return kept | {"PROVOCATIVE_HOME": home}
 
 
 @contextlib.contextmanager
