@@ -35,6 +35,7 @@ class Service:
             self._create_database(self.home.name.replace("-", "_"))
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
+        self._clients: list[httpx.Client] = []
 
     def _create_database(self, name: str) -> None:
         server = os.environ["DATABASE_URL"].rpartition("/")[0]
@@ -70,7 +71,10 @@ class Service:
     def tenant(self, name: str = "acme", *options: str) -> httpx.Client:
         """A new tenant's API, with its key."""
         key = self.manage("tenant", "create", name, *options)["api_key"]
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30)
+        headers = {"Authorization": f"Bearer {key}"}
+        client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
+        self._clients.append(client)
+        return client
 
     def stop(self, how: int = signal.SIGTERM) -> int:
         """End `up`; its exit code."""
@@ -116,6 +120,8 @@ class Service:
         return len(pids)
 
     def remove(self) -> None:
+        for client in self._clients:
+            client.close()
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()

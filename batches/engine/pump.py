@@ -15,6 +15,7 @@ from batches.core.answers import Verdict, judge
 from batches.core.requests import ENDPOINTS
 from batches.core.splicing import replace_model
 from batches.engine.lines import Held, Lane, LaneKey, Line
+from batches.engine.permits import NOTHING
 from batches.engine.upstream import Client, Target
 from batches.models import Upstream
 
@@ -39,7 +40,8 @@ class Channel:
 
     def __init__(self, row: Upstream, lane: Lane, key: LaneKey) -> None:
         self.lane, self.key, self.id = lane, key, row.pk
-        self.slots = self.workers = self.busy = 0
+        self.granted = NOTHING
+        self.workers = self.busy = 0
         self.failures, self.cool_until = 0, 0.0
         self.parked: list[asyncio.Future[None]] = []
         self._address = ("", "")
@@ -100,7 +102,7 @@ class Pump:
     def wake_channels(self) -> None:
         """Let parked slots look for lines again: lines were admitted, fell due, or slots were granted."""
         for channel in self.channels.values():
-            while channel.workers < channel.slots:
+            while channel.workers < channel.granted.limit:
                 channel.workers += 1
                 task = asyncio.get_running_loop().create_task(self._slot(channel))
                 self._tasks.add(task)
@@ -154,7 +156,7 @@ class Pump:
     async def _slot(self, channel: Channel) -> None:
         """One slot of an upstream: takes a line, sends it, settles it, for as long as the slot is granted."""
         try:
-            while channel.workers <= channel.slots:
+            while channel.workers <= channel.granted.limit:
                 now = time.monotonic()
                 may_send = now < self.lease_end and channel.may_send(now)
                 line = channel.lane.take(now) if may_send else None

@@ -18,6 +18,7 @@ from batches import lifecycle, tasks
 from batches.core.states import Status
 from batches.engine import leases
 from batches.engine.commit import commit
+from batches.engine.permits import NOTHING
 from batches.engine.pump import Outcome, Pump
 from batches.engine.stopping import stopping
 from batches.engine.supply import Supply
@@ -63,6 +64,7 @@ class RunnerLoop:
 
     def run(self) -> None:
         try:
+            self._between_turns()
             while not self._finished():
                 self._loop.run(self._pump.turn())
                 self._outcomes += self._pump.take_outcomes()
@@ -132,7 +134,7 @@ class RunnerLoop:
         kept = leases.heartbeat(self._row, [held.claim for held in self._supply.held.values()])
         if kept is None:  # buried: others may use our permits and slices already
             for channel in self._pump.channels.values():
-                channel.slots = 0
+                channel.granted = NOTHING
             self._row, kept = leases.register(), set()
         self._beaten, self._pump.lease_end = asked, asked + leases.LEASE.total_seconds()
         for pk, held in self._supply.held.items():

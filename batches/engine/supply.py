@@ -65,17 +65,17 @@ class Supply:
             if row.enabled and channel.targets:
                 self._enabled.setdefault(key, []).append(channel)
             wanted = 0 if draining else self.unfinished(key)
-            if wanted or channel.slots:
-                channel.slots = permits.settle(runner, pk, min(wanted, row.max_in_flight), channel.busy)
+            if wanted or channel.granted.slots:
+                channel.granted = permits.settle(runner, pk, min(wanted, row.max_in_flight), channel.busy)
         self._dedicated = {(row.model, row.tenant_id) for row in rows.values() if row.tenant_id}
         for pk in set(self._pump.channels) - set(rows):
-            self._pump.channels[pk].slots = 0
+            self._pump.channels[pk].granted = permits.NOTHING
 
     def claim(self, runner: Runner) -> None:
         """Claim for the lanes that run low; one that finds nothing is not asked again for a moment."""
         for key, channels in self._enabled.items():
             lane = self._pump.lane(key)
-            slots = sum(channel.slots for channel in channels)
+            slots = sum(channel.granted.limit for channel in channels)
             low = slots + int(self._speed(key).measure(lane.finished) * SPEED_WINDOW)
             self._pump.hungry_below[key] = low // 2
             if len(lane.ready) >= max(low, 1) or self.unfinished(key) > MAX_HELD:
@@ -93,13 +93,15 @@ class Supply:
     def _claim_for(self, runner: Runner, key: LaneKey, channels: list[Channel], lines: int) -> bool:
         """Claim slices of one lane. Slots come first: a slice in hand that can't be sent is of no use to anybody."""
         wanted = self._of_lane(key)
-        if not any(channel.slots for channel in channels):
+        if not any(channel.granted.limit for channel in channels):
             claimable = Slice.objects.filter(leases.claimable(clock.now()), wanted, batch__status=Status.IN_PROGRESS)
             if not claimable.exists():
                 return False
-            for channel in channels:
-                channel.slots = permits.settle(runner, channel.id, channel.max_in_flight, channel.busy)
-            lines = sum(channel.slots for channel in channels)
+            runners = max(1, leases.live_runners())
+            for channel in channels:  # a share for each runner: the others are about to ask for theirs
+                wanted_slots = -(-channel.max_in_flight // runners)
+                channel.granted = permits.settle(runner, channel.id, wanted_slots, channel.busy)
+            lines = sum(channel.granted.limit for channel in channels)
         claims = leases.claim(runner, wanted, lines) if lines else []
         for claim in claims:
             self._take_in_hand(claim, key)

@@ -21,7 +21,7 @@ from django.core.management.base import BaseCommand, CommandError
 from provocative.embedded import MODEL, ModelMissing, weights
 from provocative.processes import die_with_parent
 
-QUESTIONS = ("What is the capital of France?", "Name a primary colour.", "What do bees make?")
+QUESTIONS = ("What is 2 plus 2?", "What is the capital of France? Answer in one word.", "How many days are in a week?")
 LIMIT = 240.0  # seconds for all of it
 STOPS_WITHIN = 60.0  # seconds
 POLL = 0.2  # seconds
