@@ -16,6 +16,8 @@ from provocative.children import FIRST_DELAY, GOOD_LIFE, HEALTH_EVERY, LONGEST_D
 from provocative.supervisor import INTERRUPTED, Job, StopRequest, Supervisor
 from tests.conftest import until
 
+pytestmark = pytest.mark.sqlite_only  # no database in it
+
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(60)")
 FAILING = ("/bin/false",)
 

@@ -12,6 +12,8 @@ from batches.engine import wire
 from batches.engine.upstream import Client, Target
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.sqlite_only  # no database in it
+
 ENDPOINT = "/v1/chat/completions"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -33,6 +33,8 @@ from tests.witness.faults import (
     scripted,
 )
 
+pytestmark = pytest.mark.sqlite_only  # no database in it
+
 CLOSE = "Connection: close\r\n"
 
 
