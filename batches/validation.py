@@ -201,6 +201,7 @@ def _start(batch: Batch, step: Step, plan: Plan, columns: planning.Columns) -> b
             Status.IN_PROGRESS,
             step.mine,
             plan_key=plan.key,
+            total=len(columns),
             model=models[0] if len(models) == 1 else None,
             rates=msgspec.json.encode(rates).decode(),
         )

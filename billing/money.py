@@ -3,13 +3,15 @@
 A batch rate is pico-USD per MILLION tokens, so that half of any whole standard rate is whole too.
 """
 
-from decimal import Decimal, InvalidOperation
+import re
 from typing import NamedTuple
 
 PICO = 10**12
 MILLION = 10**6
 DISCOUNT_PERCENT = 50
 DISCOUNT = "0.5"
+PRICE_DECIMALS = 6
+_PRICE = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,40}))?")
 MAX_PRICE = 10_000  # USD per million tokens: a line's cost fits in 63 bits
 
 
@@ -26,16 +28,16 @@ FREE = Rates(0, 0, 0)
 
 def rate(usd_per_million: str) -> int:
     """Pico-USD per token of a standard price in USD per million tokens. Raises ValueError with the cure."""
-    try:
-        price = Decimal(usd_per_million)
-    except InvalidOperation:
-        raise ValueError(f"{usd_per_million!r} is not a price: write USD per million tokens, such as 0.15.") from None
-    if not price.is_finite() or price < 0 or price > MAX_PRICE:
-        raise ValueError(f"{usd_per_million} is not a price between 0 and {MAX_PRICE:,} USD per million tokens.")
-    pico = price * (PICO // MILLION)
-    if pico != int(pico):
-        raise ValueError(f"{usd_per_million} has more than 6 decimals: a price is a whole number of pico-USD a token.")
-    return int(pico)
+    match = _PRICE.fullmatch(usd_per_million)
+    if match is None:
+        raise ValueError(f"{usd_per_million[:40]!r} is not a price: write USD per million tokens, such as 0.15.")
+    whole, decimals = match[1], (match[2] or "").rstrip("0")
+    if len(decimals) > PRICE_DECIMALS:
+        raise ValueError("A price has at most 6 decimals: it is a whole number of pico-USD a token.")
+    pico = int(whole + decimals.ljust(PRICE_DECIMALS, "0"))
+    if pico > MAX_PRICE * MILLION:
+        raise ValueError(f"A price is at most {MAX_PRICE:,} USD per million tokens.")
+    return pico
 
 
 def discounted(standard: int) -> int:
@@ -52,6 +54,7 @@ def cost(rates: Rates, input_tokens: int, cached_tokens: int, output_tokens: int
 
 def usd(pico: int) -> str:
     """A decimal string in USD: exact, no exponent, no needless zeros ("0.000012345")."""
-    whole, fraction = divmod(pico, PICO)
+    whole, fraction = divmod(abs(pico), PICO)
     digits = f"{fraction:012d}".rstrip("0")
-    return f"{whole}.{digits}" if digits else str(whole)
+    sign = "-" if pico < 0 else ""
+    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"

@@ -40,7 +40,7 @@ def generate() -> str:
 
 def well_formed(key: str) -> bool:
     """Whether `key` can be one of ours, decided without a query."""
-    if len(key) != LENGTH or not key.startswith(PREFIX) or not key.isascii():
+    if len(key) != LENGTH or not key.startswith(PREFIX) or not (key.isascii() and key[len(PREFIX) :].isalnum()):
         return False
     return secrets.compare_digest(checksum(key[:-CHECK_LENGTH]), key[-CHECK_LENGTH:])
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 MAX_TOKENS = 10**8  # a line that claims more is not believed
+EMBEDDINGS = "/v1/embeddings"
 MAX_TEXT = 64 * 1024  # bytes kept of a failure's body that is not JSON
 RETRIED_STATUS = frozenset({408, 425, 429})
 COOLING_STATUS = frozenset({401, 403})
@@ -48,18 +49,22 @@ class Verdict(NamedTuple):
     cools: bool = False  # the upstream itself is at fault: let it rest, and count no attempt
 
 
+class _Object(msgspec.Struct):
+    """Any JSON object."""
+
+
 class _Chat(msgspec.Struct):
-    choices: list[msgspec.Raw]
+    choices: list[_Object]
     usage: msgspec.Raw = msgspec.Raw()
 
 
 class _Embeddings(msgspec.Struct):
-    data: list[msgspec.Raw]
+    data: list[_Object]
     usage: msgspec.Raw = msgspec.Raw()
 
 
 class _Response(msgspec.Struct):
-    output: list[msgspec.Raw]
+    output: list[_Object]
     usage: msgspec.Raw = msgspec.Raw()
 
 
@@ -109,6 +114,7 @@ def _success(endpoint: str, answer: Answer) -> Verdict:
         if not body.isascii():
             body.decode()
         shape = _SHAPES[endpoint].decode(body)
+        line = _one_line(body)
     except _ERRORS:
         return Verdict(final=False, code="invalid_upstream_response")
     listed = (
@@ -116,18 +122,18 @@ def _success(endpoint: str, answer: Answer) -> Verdict:
     )
     if not listed:
         return Verdict(final=False, code="invalid_upstream_response")
-    usage = _believable(bytes(shape.usage))
+    usage = _believable(bytes(shape.usage), makes_none=endpoint == EMBEDDINGS)
     return Verdict(
         final=True,
         delivered=True,
         status=answer.status,
-        body=_one_line(body),
+        body=line,
         usage=usage or NO_USAGE,
         flag="" if usage else "usage_missing",
     )
 
 
-def _believable(raw: bytes) -> Usage | None:
+def _believable(raw: bytes, makes_none: bool) -> Usage | None:
     """The usage, or None when it is missing or senseless. total_tokens is ignored, cached is clamped."""
     try:
         usage = _usage.decode(raw)
@@ -135,8 +141,8 @@ def _believable(raw: bytes) -> Usage | None:
         return None
     taken = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
     made = usage.completion_tokens if usage.completion_tokens is not None else usage.output_tokens
-    made = 0 if made is None else made  # embeddings make none
-    if taken is None or not (0 <= taken <= MAX_TOKENS and 0 <= made <= MAX_TOKENS):
+    made = 0 if makes_none and made is None else made
+    if taken is None or made is None or not (0 <= taken <= MAX_TOKENS and 0 <= made <= MAX_TOKENS):
         return None
     details = usage.prompt_tokens_details or usage.input_tokens_details
     cached = (details.cached_tokens or 0) if details else 0

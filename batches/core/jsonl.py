@@ -28,28 +28,44 @@ class Line(NamedTuple):
     data: bytes | None
 
 
+class _Mark:
+    """Takes a byte order mark off the start of a stream, holding back bytes that may become one."""
+
+    def __init__(self) -> None:
+        self.skipped = 0  # bytes
+        self.held = b""
+        self._open = True
+
+    def strip(self, chunk: bytes) -> bytes:
+        if not self._open:
+            return chunk
+        start = self.held + chunk
+        if len(start) < len(BOM) and BOM.startswith(start):
+            self.held = start
+            return b""
+        self.held, self._open = b"", False
+        self.skipped = len(BOM) if start.startswith(BOM) else 0
+        return start[self.skipped :]
+
+
 class LineCounter:
     """Counts the non-blank lines of a stream, however it is cut into chunks; `count` is right at any time."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self._count = 0
         self._inside = False  # the current line has content already
-        self._head = b""  # the first bytes, until it is known whether they are a byte order mark
-        self._started = False
+        self._mark = _Mark()
+
+    @property
+    def count(self) -> int:
+        return self._count + bool(self._mark.held)
 
     def feed(self, chunk: bytes) -> None:
-        if not self._started:
-            self._head += chunk
-            if len(self._head) < len(BOM) and BOM.startswith(self._head):
-                return
-            chunk, self._head, self._started = self._head.removeprefix(BOM), b"", True
-        self._feed(chunk)
-
-    def _feed(self, chunk: bytes) -> None:
+        chunk = self._mark.strip(chunk)
         newline = chunk.rfind(b"\n")
         start = chunk.find(b"\n") if self._inside else 0
         if start >= 0:
-            self.count += sum(1 for _ in _FILLED.finditer(chunk, start))
+            self._count += sum(1 for _ in _FILLED.finditer(chunk, start))
         if newline >= 0:
             self._inside = bool(chunk[newline + 1 :].strip(BLANK))
         else:
@@ -63,30 +79,40 @@ def disguise(head: bytes) -> str | None:
 
 def lines(chunks: Iterable[bytes], limit: int) -> Iterator[Line]:
     """Cut a stream into its non-blank lines, holding at most `limit` bytes and one chunk in memory."""
-    number, offset, first = 1, 0, True
-    held: list[bytes] = []
-    held_length = 0
+    mark = _Mark()
+    number, offset = 1, 0
+    current = _Open(limit)
     for chunk in chunks:
-        if first:
-            first = False
-            if chunk.startswith(BOM):
-                chunk, offset = chunk[len(BOM) :], len(BOM)
-        head, *rest = chunk.split(b"\n")
-        held_length += len(head)
-        if held_length <= limit:
-            held.append(head)
+        head, *rest = mark.strip(chunk).split(b"\n")
+        current.add(head)
         for following in rest:
-            yield from _line(number, offset, held, held_length, limit)
-            offset += held_length + 1
-            number += 1
-            held, held_length = [following] if len(following) <= limit else [], len(following)
-    yield from _line(number, offset, held, held_length, limit)
+            yield from current.line(number, mark.skipped + offset)
+            number, offset = number + 1, offset + current.length + 1
+            current = _Open(limit)
+            current.add(following)
+    current.add(mark.held)
+    yield from current.line(number, mark.skipped + offset)
 
 
-def _line(number: int, offset: int, held: list[bytes], length: int, limit: int) -> Iterator[Line]:
-    if length > limit:
-        yield Line(number, offset, length, None)
-        return
-    data = held[0] if len(held) == 1 else b"".join(held)
-    if data and not data.isspace():
-        yield Line(number, offset, length, data)
+class _Open:
+    """The line that is being read."""
+
+    __slots__ = ("_filled", "_limit", "_pieces", "length")
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self.length, self._filled = limit, 0, False
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        self.length += len(piece)
+        if self.length <= self._limit:
+            self._pieces.append(piece)
+        else:
+            self._pieces.clear()
+        self._filled = self._filled or bool(piece.strip(BLANK))
+
+    def line(self, number: int, offset: int) -> Iterator[Line]:
+        """The finished line, unless it is blank."""
+        if self._filled:
+            data = b"".join(self._pieces) if self.length <= self._limit else None
+            yield Line(number, offset, self.length, data)

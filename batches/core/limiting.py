@@ -22,13 +22,23 @@ def fair_share(wants: Sequence[int], total: int) -> list[int]:
     return shares
 
 
-def grant(total: int, mine: Holding, busy: int, others: Sequence[Holding]) -> int:
-    """Slots for this runner now, so that the sum never exceeds `total`.
+class Granted(NamedTuple):
+    """What a runner has of an upstream."""
 
-    It shrinks to its share, but not below what it has in flight (`busy`); it grows only by what nobody holds.
+    slots: int  # leased: never fewer than are in flight
+    limit: int  # how many may be in flight from now on: fewer, while it gives some back
+
+
+def grant(total: int, holdings: Sequence[Holding], index: int, busy: int) -> Granted:
+    """What the runner at `index` has from now on, so that the sum of slots never exceeds `total`.
+
+    `holdings` are every live runner's in one stable order, so that all agree on who has the odd slot. It shrinks to
+    its share, but not below what it has in flight (`busy`); it grows only by what nobody holds.
     """
-    share = fair_share([mine.wanted, *(other.wanted for other in others)], total)[0]
+    mine = holdings[index]
+    share = fair_share([holding.wanted for holding in holdings], total)[index]
     if share <= mine.slots:
-        return max(share, min(busy, mine.slots))
-    free = total - mine.slots - sum(other.slots for other in others)
-    return mine.slots + min(share - mine.slots, max(free, 0))
+        return Granted(max(share, min(busy, mine.slots)), share)
+    free = total - sum(holding.slots for holding in holdings)
+    slots = mine.slots + min(share - mine.slots, max(free, 0))
+    return Granted(slots, slots)

@@ -6,6 +6,7 @@ KiB, so that the plan of 50,000 lines takes a few MB. Lines that share nothing k
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -95,7 +96,7 @@ def cut(columns: Columns, chains: list[list[int]], slots: dict[str, int]) -> Ite
     current: list[Planned] = []
     chain = tokens = size = 0
     model = -1
-    for part in _parts(columns, chains, [slots.get(name, 1) for name in names]):
+    for part in _parts(columns, chains, _links(columns, [slots.get(name, 1) for name in names]), totals):
         work = sum(columns.tokens[position] for position in part)
         length = sum(columns.lengths[position] for position in part)
         lines, share = totals[columns.models[part[0]]]
@@ -110,19 +111,29 @@ def cut(columns: Columns, chains: list[list[int]], slots: dict[str, int]) -> Ite
         yield Cut(names[model], current, tokens)
 
 
-def _parts(columns: Columns, chains: list[list[int]], slots: list[int]) -> Iterator[list[int]]:
-    """Chains cut to the links that keep every slot busy, and to a slice's bytes."""
+def _links(columns: Columns, slots: list[int]) -> list[int]:
+    """For each model: how long a chain may be, so that the lines in a runner's hands hold one for every slot."""
+    counts = Counter(columns.models)
+    return [max(1, min(WINDOW, counts[model]) // max(1, free)) for model, free in enumerate(slots)]
+
+
+def _parts(
+    columns: Columns, chains: list[list[int]], links: list[int], totals: list[tuple[int, int]]
+) -> Iterator[list[int]]:
+    """Chains cut to their links, and to a slice's lines, tokens and bytes."""
     for positions in chains:
-        links = min(SLICE_LINES, max(1, WINDOW // max(1, slots[columns.models[positions[0]]])))
+        model = columns.models[positions[0]]
+        lines, share = totals[model]
+        longest = min(links[model], lines)
         part: list[int] = []
-        size = 0
+        size = work = 0
         for position in positions:
-            length = columns.lengths[position]
-            if part and (len(part) >= links or size + length > SLICE_BYTES):
+            length, tokens = columns.lengths[position], columns.tokens[position]
+            if part and (len(part) >= longest or size + length > SLICE_BYTES or work + tokens > share):
                 yield part
-                part, size = [], 0
+                part, size, work = [], 0, 0
             part.append(position)
-            size += length
+            size, work = size + length, work + tokens
         yield part
 
 

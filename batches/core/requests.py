@@ -1,7 +1,7 @@
 """One input line: is it a request that can be sent as it is? Pure.
 
 The body stays the bytes that came: what was validated and priced is byte for byte what is sent. So a duplicate key at
-the top of the line or of its body is refused: two readers could disagree on which one counts.
+the top of the line or of its body is refused where we read it: two readers could disagree on which one counts.
 """
 
 import json
@@ -22,8 +22,8 @@ _PROMPT_FIELDS = {
     "/v1/embeddings": ("input",),
     "/v1/responses": ("input", "prompt"),
 }
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_LOOKED_AT = (b'"custom_id"', b'"method"', b'"url"', b'"body"', b'"model"', b'"stream"', b'"messages"', b'"max_tokens"')
+# strings, also one that never ends, without going back over what was read; and brackets
+_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 class Fault(NamedTuple):
@@ -70,6 +70,9 @@ class Sendable(msgspec.Struct):
     body: msgspec.Raw
 
 
+_READ = frozenset((*_Envelope.__struct_fields__, *_Body.__struct_fields__))  # keys that count for us
+_QUOTED = tuple(f'"{key}"'.encode() for key in sorted(_READ))
+_ESCAPED = (b"\\u005", b"\\u006", b"\\u007")  # a letter of a key, written as an escape
 _envelope = msgspec.json.Decoder(_Envelope)
 _body = msgspec.json.Decoder(_Body)
 sendable = msgspec.json.Decoder(Sendable).decode
@@ -119,6 +122,8 @@ def _depth(data: bytes) -> int:
         if token in (b"{", b"["):
             depth += 1
             deepest = max(deepest, depth)
+            if deepest > MAX_DEPTH:
+                break
         elif token in (b"}", b"]"):
             depth -= 1
     return deepest
@@ -180,14 +185,14 @@ def _body_fault(body: _Body, endpoint: str) -> Fault | None:
 
 
 def _duplicate_key(data: bytes) -> Fault | None:
-    """A key twice at the top of the line or of its body; most lines are cleared by counting alone."""
-    if b"\\u00" not in data and all(data.count(key) <= 1 for key in _LOOKED_AT):
+    """A key that we read, twice at the top of the line or of its body; most lines are cleared by counting alone."""
+    if all(data.count(key) <= 1 for key in _QUOTED) and not any(escape in data for escape in _ESCAPED):
         return None
     pairs = json.loads(data, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
     for where, found in (("", pairs), ("body.", dict(pairs).get("body"))):
         seen: set[str] = set()
         for key, _ in found if isinstance(found, _Pairs) else ():
-            if key in seen:
+            if key in seen and key in _READ:
                 name = f"{where}{key}"[:100]
                 return Fault("duplicate_key", f"The key {name} stands twice: keep one.", name)
             seen.add(key)

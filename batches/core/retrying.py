@@ -4,7 +4,7 @@ Source of the backoff: "Exponential Backoff And Jitter" (AWS Architecture Blog, 
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from random import random
 
@@ -21,9 +21,11 @@ def retry_after(header: str | None, now: datetime) -> float | None:
         return None
     text = header.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:9]), RETRY_AFTER_CAP)
+        return min(float(text.lstrip("0")[:9] or 0), RETRY_AFTER_CAP)
     try:
         moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:  # asctime's form has none: it is UTC
+            moment = moment.replace(tzinfo=UTC)
         seconds = (moment - now).total_seconds()
     except (ValueError, TypeError, OverflowError):
         return None

@@ -1,20 +1,11 @@
 """In-flight permits: an upstream's slots, leased to runners so that their sum never exceeds its limit."""
 
-from typing import NamedTuple
-
 from django.db import transaction
+from django.db.models import Q
 
 from batches import clock
-from batches.core.limiting import Holding, fair_share, grant
+from batches.core.limiting import Granted, Holding, grant
 from batches.models import Permit, Runner, Upstream
-
-
-class Granted(NamedTuple):
-    """What a runner has of an upstream."""
-
-    slots: int  # leased in the database: never fewer than are in flight
-    limit: int  # how many may be in flight from now on: fewer, while it gives some back
-
 
 NOTHING = Granted(0, 0)
 
@@ -26,13 +17,13 @@ def settle(runner: Runner, upstream: int, wanted: int, busy: int) -> Granted:
         if row is None:
             return NOTHING
         total = row.max_in_flight if row.enabled else 0
-        permits = Permit.objects.filter(upstream=row)
-        mine = permits.filter(runner=runner).first()
-        live = permits.filter(runner__lease_until__gt=clock.now()).exclude(runner=runner)
-        others = [Holding(slots, want) for slots, want in live.values_list("slots", "wanted")]
-        held = mine.slots if mine else 0
-        slots = grant(total, Holding(held, wanted), busy, others)
-        share = fair_share([wanted, *(other.wanted for other in others)], total)[0]
-        if mine is None or (mine.slots, mine.wanted) != (slots, wanted):
-            permits.update_or_create(upstream=row, runner=runner, defaults={"slots": slots, "wanted": wanted})
-    return Granted(slots, min(slots, share))
+        Permit.objects.get_or_create(upstream=row, runner=runner)
+        live = Permit.objects.filter(Q(runner__lease_until__gt=clock.now()) | Q(runner=runner), upstream=row)
+        permits = list(live.order_by("runner_id"))
+        index = next(place for place, permit in enumerate(permits) if permit.runner_id == runner.pk)
+        mine, holdings = permits[index], [Holding(permit.slots, permit.wanted) for permit in permits]
+        holdings[index] = Holding(mine.slots, wanted)
+        granted = grant(total, holdings, index, busy)
+        if (mine.slots, mine.wanted) != (granted.slots, wanted):
+            Permit.objects.filter(pk=mine.pk).update(slots=granted.slots, wanted=wanted)
+    return granted

@@ -86,7 +86,6 @@ def test_an_answer_without_usage_is_delivered_flagged_and_free(endpoint: str) ->
 
 @pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS])
 @pytest.mark.parametrize("usage", [{"prompt_tokens": 5}, {"prompt_tokens": 5, "completion_tokens": None}])
-@pytest.mark.xfail(strict=True, reason="a missing completion_tokens counts as none for every endpoint, unflagged")
 def test_a_completion_that_does_not_say_what_it_made_is_flagged(endpoint: str, usage: dict[str, Any]) -> None:
     assert judge(endpoint, answer(endpoint, usage=usage)).flag == "usage_missing"
 
@@ -140,7 +139,6 @@ def test_every_truncation_of_an_answer_is_tried_again(endpoint: str) -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("item", ["null", "5", '"x"', "[]"])
-@pytest.mark.xfail(strict=True, reason="_SHAPES asks for a list with anything in it: [null] is delivered and charged")
 def test_a_list_of_no_objects_is_not_the_endpoints_shape(endpoint: str, item: str) -> None:
     name = next(iter(SHAPES[endpoint]))
     body = f'{{"{name}":[{item}],"usage":{json.dumps(USAGES[endpoint])}}}'

@@ -93,7 +93,6 @@ def test_nesting_of_any_depth_is_judged(status: int, opening: str, closing: str)
             is_judged(status, (opening * depth + space).encode())
 
 
-@pytest.mark.xfail(strict=True, reason="_one_line goes a frame deeper than the shape did, and stands outside the try")
 def test_nesting_at_the_very_edge_is_judged() -> None:
     for depth in range(sys.getrecursionlimit() - 250, sys.getrecursionlimit()):
         is_judged(200, nested(depth, "[", "]", "\n"))

@@ -101,9 +101,6 @@ def test_the_two_agree_about_how_many_lines_there_are(arrival: Arrival) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\x0c\n{}", b"{}\n\x0b", b" \x0b\x0c\r\n", b"\x0c"])
-@pytest.mark.xfail(
-    strict=True, reason="lines() takes \\x0b and \\x0c as blank, LineCounter does not: the batch never ends"
-)
 def test_the_two_agree_about_a_line_of_form_feeds(data: bytes) -> None:
     assert count([data]) == sum(1 for _ in lines([data], NO_LIMIT))
 
@@ -111,7 +108,6 @@ def test_the_two_agree_about_a_line_of_form_feeds(data: bytes) -> None:
 @given(arrivals(st.lists(st.sampled_from((b"\x0b", b"\x0c", b"\n", b" ", b"{}"))).map(b"".join)))
 @example(Arrival(b"\x0c\n", [b"\x0c\n"]))
 @searched
-@pytest.mark.xfail(strict=True, reason="the same, for any file")
 def test_control_characters_are_content_for_both(arrival: Arrival) -> None:
     assert list(lines(arrival.chunks, NO_LIMIT)) == naive(arrival.data)
 
@@ -119,18 +115,15 @@ def test_control_characters_are_content_for_both(arrival: Arrival) -> None:
 @pytest.mark.parametrize(
     "chunks", [[b"\xef", b"\xbb\xbf{}"], [b"\xef\xbb", b"\xbf{}"], [b"", BOM + b"{}"], in_bytes(BOM + b"{}")]
 )
-@pytest.mark.xfail(strict=True, reason="lines() looks for the mark in its first chunk alone")
 def test_a_mark_torn_apart_is_skipped_by_lines_too(chunks: list[bytes]) -> None:
     assert list(lines(chunks, NO_LIMIT)) == [Line(1, 3, 2, b"{}")]
 
 
 @pytest.mark.parametrize("data", [b"\xef", b"\xef\xbb"])
-@pytest.mark.xfail(strict=True, reason="LineCounter waits for the third byte for ever")
 def test_a_file_that_ends_inside_a_mark_is_a_line_all_the_same(data: bytes) -> None:
     assert count([data]) == 1 == sum(1 for _ in lines([data], NO_LIMIT))
 
 
-@pytest.mark.xfail(strict=True, reason="lines() calls a blank line over the limit too large, LineCounter skips it")
 def test_a_blank_line_over_the_limit_is_still_blank() -> None:
     assert list(lines([b" " * 20 + b"\n{}"], 10)) == [Line(2, 21, 2, b"{}")]
 

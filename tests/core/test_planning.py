@@ -146,9 +146,6 @@ def test_one_prefix_over_all_lines_still_fills_every_slot(slots: int) -> None:
 
 
 @pytest.mark.parametrize("lines", [64, 100, 500, 900])
-@pytest.mark.xfail(
-    strict=True, reason="_parts measures chains by a window of 1024 lines that a small batch does not have"
-)
 def test_one_prefix_over_a_small_batch_fills_every_slot_too(lines: int) -> None:
     cuts = cuts_of([Item(SHARED)] * lines, 32)
     assert len({(index, line.chain) for index, cut in enumerate(cuts) for line in cut.lines}) >= 32
@@ -156,7 +153,7 @@ def test_one_prefix_over_a_small_batch_fills_every_slot_too(lines: int) -> None:
 
 @pytest.mark.parametrize(
     "shared",
-    [b"", pytest.param(SHARED, marks=pytest.mark.xfail(strict=True, reason="a chain's part may be a whole batch"))],
+    [b"", SHARED],
 )
 def test_a_batch_that_is_not_tiny_is_cut_for_several_runners(shared: bytes) -> None:
     assert len(cuts_of([Item(shared)] * 256, 4)) >= SPREAD
@@ -180,7 +177,6 @@ def test_equal_lines_make_equal_slices(count: int) -> None:
     assert sizes[-1] <= sizes[0]
 
 
-@pytest.mark.xfail(strict=True, reason="a chain's part is bounded by lines and bytes, never by token work")
 def test_a_chain_of_heavy_lines_is_not_all_in_one_slice() -> None:
     items = [Item(SHARED, tokens=10_000)] * 256 + [Item(tokens=10)] * 2000
     assert max(cut.tokens for cut in cuts_of(items, 4)) <= sum(item.tokens for item in items) / 2
