@@ -73,6 +73,7 @@ def slots(service: Service, count: int) -> dict[str, float]:
     with Witness(latency_ms=LATENCY_MS) as witness:
         model = f"slow-{time.time_ns()}"
         service.manage("upstream", "add", model, witness.base_url, "--max-in-flight", str(SLOTS))
+        witness.reset(keep_settings=True)  # the probe of the new upstream is no line
         client = service.tenant(model)
         started = time.perf_counter()
         batch = upload(client, lines(model, count))
