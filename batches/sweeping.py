@@ -38,6 +38,8 @@ def _close_drained() -> None:
 
 def _ring_stale_steps() -> None:
     """Validations and finalizations that no worker holds, a while after they were due."""
+    if tasks.chores_waiting():  # a row for each may be among them: more would only pile up
+        return
     now = clock.now()
     free = Q(step_until=None) | Q(step_until__lt=now)
     due = Q(status=Status.VALIDATING, created_at__lt=now - STALE) | Q(

@@ -63,6 +63,11 @@ def ring_step(batch: int, status: str) -> None:
         rings[status](batch)
 
 
+def chores_waiting() -> bool:
+    """Whether a chore waits that no worker has taken."""
+    return OrmQ.objects.filter(key=CHORES, lock__lte=timezone.now()).exists()
+
+
 def ring_work() -> None:
     """Call the runners, unless a call waits already: one that a worker took, or died with, does not count."""
     if OrmQ.objects.filter(key=RUNNERS, lock__lte=timezone.now()).exists():

@@ -236,7 +236,7 @@ def test_a_price_is_written_in_usd_and_never_edited(root: Client, batch: Batch) 
     price = Price.objects.get(model="new")
     assert (price.input, price.cached_input, price.output) == (75_000, 75_000, 300_000)
     assert price.effective_at >= before
-    assert b"more than 6 decimals" in root.post(url(Price, "add"), data | {"input": "0.0000001"}).content
+    assert b"at most 6 decimals" in root.post(url(Price, "add"), data | {"input": "0.0000001"}).content
     assert root.post(url(Price, "change", price.pk), data | {"input": "9"}).status_code == 403
     assert Price.objects.filter(model="new").count() == 1
 

@@ -56,12 +56,11 @@ def test_kill_every_worker_six_times(service: Service, upstream: Witness, reques
 
     def kill(found: Any) -> None:
         if len(kills) < 6 and found["completed_count"] >= 400 * (len(kills) + 1):
-            kills.append(service.kill_all("qcluster"))
+            kills.extend(filter(None, [service.kill_all("qcluster")]))  # none: they are between two lives
 
     done = ended(client, batch["id"], each=kill)
     assert (done["status"], done["completed_count"], done["failed_count"]) == ("completed", 3000, 0)
     assert len(kills) == 6
-    assert all(kills)
     again = three_ledgers(service, client, done, upstream)
     print(f"killed {kills} processes in six kills; {again} lines sent again")
     assert again <= 6 * (64 + 256)  # in flight, and the results of one flush window
