@@ -16,6 +16,7 @@ from batches.core.retrying import (
     RETRY_AFTER_CAP,
     backoff,
     cooling,
+    is_wait,
     next_attempt,
     retry_after,
 )
@@ -117,6 +118,11 @@ def test_a_line_is_tried_eight_times_and_no_more(asked: float | None) -> None:
 
 def test_a_retry_after_of_zero_is_obeyed_too() -> None:
     assert next_attempt(1, 0.0, lambda: 1.0) == 0.0
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(None, False), (0.0, False), (0.999, False), (1.0, True), (300.0, True)])
+def test_only_a_wait_of_a_second_or_more_counts_no_attempt(asked: float | None, waits: bool) -> None:
+    assert is_wait(asked) == waits
 
 
 def test_an_upstream_that_cannot_be_reached_rests_longer_each_time_up_to_its_cap() -> None:
