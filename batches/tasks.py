@@ -65,7 +65,7 @@ def ring_step(batch: int, status: str) -> None:
 
 def chores_waiting() -> bool:
     """Whether a chore waits that no worker has taken."""
-    return OrmQ.objects.filter(key=CHORES, lock__lte=timezone.now()).exists()
+    return bool(OrmQ.objects.filter(key=CHORES, lock__lte=timezone.now()).exists())
 
 
 def ring_work() -> None:
