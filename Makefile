@@ -4,6 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
+PEERS := .venv-peers/.installed
 
 .PHONY: help setup demo run test test-sqlite test-postgres lint format bench clean
 
@@ -54,7 +55,12 @@ format: $(DEVELOPMENT) ## Rewrite the code as `make lint` wants it
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(DEVELOPMENT) ## Measure the pipeline beside a bare loop; a table, and JSON in benchmarks/results
+$(PEERS): benchmarks/requirements.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
+bench: $(DEVELOPMENT) $(PEERS) ## Measure the pipeline beside what users run today; a table, and JSON
 	$(PYTHON) -m benchmarks
 
 clean: ## Remove .venv (var, which holds the data, stays)
