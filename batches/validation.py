@@ -20,6 +20,7 @@ from billing import prices
 
 log = logging.getLogger(__name__)
 
+MAX_PADDING = 64 * 1024  # bytes of blank lines in an input that serves as its own plan
 LISTED = 100  # bad lines that are listed; all are counted
 
 
@@ -144,7 +145,9 @@ def _plan(batch: Batch, path: Path, columns: planning.Columns, slots: dict[str, 
     chains = planning.order(columns)
     cuts = list(planning.cut(columns, chains, slots))
     positions = [planned.position for cut in cuts for planned in cut.lines]
-    if all(position == index for index, position in enumerate(positions)):
+    padding = path.stat().st_size - sum(columns.lengths)  # newlines and blank lines, which a slice would carry
+    in_order = all(position == index for index, position in enumerate(positions))
+    if in_order and padding <= 2 * len(columns) + MAX_PADDING:
         key, starts = batch.input_file.storage_key, columns.offsets
     else:
         key, starts = _rewrite(path, columns, positions, step)

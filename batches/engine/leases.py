@@ -58,11 +58,15 @@ def register() -> Runner:
 
 
 def heartbeat(runner: Runner, claims: Iterable[Claim]) -> set[int] | None:
-    """Renew the runner's lease and its slices'; the slices that are still its own, or None when it was buried."""
-    until = clock.now() + LEASE
+    """Renew the runner's lease and its slices'; the slices that are still its own.
+
+    None when it was too late: others may have its slots and slices already.
+    """
+    now = clock.now()
+    until = now + LEASE
     tokens = {claim.token for claim in claims}
     with transaction.atomic():
-        if not Runner.objects.filter(pk=runner.pk).update(lease_until=until):
+        if not Runner.objects.filter(pk=runner.pk, lease_until__gt=now).update(lease_until=until):
             return None
         mine = Slice.objects.filter(runner=runner, state=Slice.State.LEASED, lease_token__in=tokens)
         kept = set(mine.values_list("pk", flat=True))

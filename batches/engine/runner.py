@@ -135,6 +135,7 @@ class RunnerLoop:
         if kept is None:  # buried: others may use our permits and slices already
             for channel in self._pump.channels.values():
                 channel.granted = NOTHING
+            leases.unregister(self._row)
             self._row, kept = leases.register(), set()
         self._beaten, self._pump.lease_end = asked, asked + leases.LEASE.total_seconds()
         for pk, held in self._supply.held.items():

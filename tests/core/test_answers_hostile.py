@@ -56,7 +56,7 @@ def test_no_json_makes_it_raise(endpoint: str, status: int, value: Any, indent: 
 def test_no_usage_is_charged_that_is_not_plain_whole_numbers(
     endpoint: str, usage: Any, item: Any, indent: int | None
 ) -> None:
-    content = {"choices": [item], "data": [item], "output": [item], "usage": usage}
+    content = {"choices": [{"x": item}], "data": [{"x": item}], "output": [{"x": item}], "usage": usage}
     check(endpoint, Answer(200, json.dumps(content, indent=indent, ensure_ascii=False).encode()))
 
 
@@ -64,7 +64,7 @@ def test_no_usage_is_charged_that_is_not_plain_whole_numbers(
 @searched
 def test_no_damage_to_a_good_answer_makes_it_raise(endpoint: str, data: st.DataObject) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "input_tokens": 5, "output_tokens": 2}
-    content = bytearray(json.dumps({"choices": [1], "data": [1], "output": [1], "usage": usage}, indent=1).encode())
+    content = bytearray(json.dumps({"choices": [{}], "data": [{}], "output": [{}], "usage": usage}, indent=1).encode())
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(content)))
         content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))

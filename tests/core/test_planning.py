@@ -182,6 +182,11 @@ def test_a_chain_of_heavy_lines_is_not_all_in_one_slice() -> None:
     assert max(cut.tokens for cut in cuts_of(items, 4)) <= sum(item.tokens for item in items) / 2
 
 
+def test_a_chain_is_not_cut_without_need() -> None:
+    cuts = cuts_of([Item(SHARED)] * 5000, 4)
+    assert sum(cut.lines[-1].chain + 1 for cut in cuts) == -(-5000 // SLICE_LINES)
+
+
 def test_a_chain_longer_than_a_slice_is_cut_though_there_is_but_one_slot() -> None:
     sizes = [len(cut.lines) for cut in cuts_of([Item(SHARED, length=2)] * 1500, 1)]
     assert sum(sizes) == 1500

@@ -35,7 +35,7 @@ KEYS = ("custom_id", "method", "url", "body", "model", "stream", "messages", "ma
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("fragment", NOT_JSON + NOT_TEXT)
 def test_what_is_not_json_is_refused_wherever_it_stands(fragment: bytes, place: str) -> None:
-    for data in (raw(fragment, place), raw(b'["\\u0041",%b]' % fragment, place)):
+    for data in (raw(fragment, place), raw(b'["\\u0061",%b]' % fragment, place)):
         found = parse(data, CHAT)
         assert isinstance(found, Fault)
         assert found.code == "invalid_json_line"
@@ -52,7 +52,7 @@ def test_a_file_in_another_encoding_is_called_by_its_name() -> None:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("fragment", JSON)
 def test_what_is_json_is_taken_wherever_it_stands(fragment: bytes, place: str) -> None:
-    for data in (raw(fragment, place), raw(b'["\\u0041",%b]' % fragment, place)):
+    for data in (raw(fragment, place), raw(b'["\\u0061",%b]' % fragment, place)):
         assert isinstance(parse(data, CHAT), Request)
 
 
@@ -122,7 +122,9 @@ EDITS = st.sampled_from((*NOT_JSON, *NOT_TEXT, *JSON[:4], b",", b":", b"{", b"\\
 @given(st.data(), st.sampled_from(ENDPOINTS), st.booleans())
 @searched
 def test_no_damaged_line_makes_it_raise(data: st.DataObject, endpoint: str, escaped: bool) -> None:
-    content = bytearray(line(endpoint, body=body(endpoint, user="\0é" if escaped else "é")))
+    content = bytearray(
+        line(endpoint, body=body(endpoint, user="é")).replace(b'"user"', b'"us\\u0065r"' if escaped else b'"user"')
+    )
     for _ in range(data.draw(st.integers(1, 3))):
         start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(content))] * 2)))
         content[start : end if data.draw(st.booleans()) else start] = data.draw(EDITS)
