@@ -1,6 +1,5 @@
 """How every error leaves the API: `{"error": {"message", "type", "param", "code"}}`. Nothing else makes one."""
 
-import logging
 from typing import Any
 
 from django.core.exceptions import (
@@ -20,8 +19,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tenants.errors import Refused
-
-log = logging.getLogger(__name__)
 
 
 class IgnoreAccept(BaseContentNegotiation):
@@ -82,28 +79,30 @@ def _wants_json(request: HttpRequest) -> bool:
     return request.path.startswith("/v1/")
 
 
-def _plain(request: HttpRequest, refused: Refused) -> HttpResponse:
+def refuse(request: HttpRequest, refused: Refused) -> HttpResponse:
+    """The answer to a refused request outside DRF's views."""
     if _wants_json(request):
-        return JsonResponse(body(refused), status=refused.status)
-    return HttpResponse(refused.message + "\n", status=refused.status, content_type="text/plain")
+        return JsonResponse(body(refused), status=refused.status, headers=refused.headers)
+    text = refused.message + "\n"
+    return HttpResponse(text, status=refused.status, content_type="text/plain", headers=refused.headers)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, DisallowedHost):
         cure = "This service does not answer for this host name: its operator can add it to ALLOWED_HOSTS."
-        return _plain(request, Refused(400, "host_not_allowed", cure))
-    return _plain(request, Refused(400, "malformed_request", "The request can't be read."))
+        return refuse(request, Refused(400, "host_not_allowed", cure))
+    return refuse(request, Refused(400, "malformed_request", "The request can't be read."))
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _plain(request, Refused(403, "permission_denied", "You may not do this."))
+    return refuse(request, Refused(403, "permission_denied", "You may not do this."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _plain(request, Refused(404, "not_found", "There is nothing at this address."))
+    return refuse(request, Refused(404, "not_found", "There is nothing at this address."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _plain(
+    return refuse(
         request, Refused(500, "server_error", "This is our fault. Quote the x-request-id when you report it.")
     )

@@ -11,7 +11,6 @@ from provocative.addresses import Address, answers
 from provocative.children import Child
 from provocative.queue_health import ChoresMove, RunnersTakeWork
 
-WEB_THREADS = 32
 WEB_PATIENCE = 60.0  # seconds: slow uploads may keep every thread for a while, and that is no wedge
 RUNNERS_GRACE = 35.0  # seconds: runners drain for 30
 MANAGE = (sys.executable, str(settings.BASE_DIR / "manage.py"))
@@ -25,7 +24,7 @@ def children(web: Address, model: Address | None) -> list[Child]:
 
 def _web(at: Address) -> Child:
     where = ("--host", at.host, "--port", str(at.port))
-    threads = ("--workers", "1", "--blocking-threads", str(WEB_THREADS), "--workers-kill-timeout", "8")
+    threads = ("--workers", "1", "--blocking-threads", str(settings.WEB_THREADS), "--workers-kill-timeout", "8")
     quiet = ("--no-ws", "--log-level", "error")
     server = (sys.executable, "-m", "granian", "--interface", "wsgi", *where, *threads, *quiet)
     return Child(

@@ -3,11 +3,18 @@
 import logging
 import re
 import secrets
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 
 from django.http import HttpRequest, HttpResponse
 
+from provocative import errors
+from tenants.errors import Refused, busy
+
+BODIES = 24  # requests with a body at once
+MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
+UPLOADS = "/v1/batch"
 _current: ContextVar[str] = ContextVar("request_id", default="")
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
@@ -19,6 +26,31 @@ class NameRequest(logging.Filter):
         current = _current.get()
         record.request = f"[{current}] " if current else ""
         return True
+
+
+class BoundedBodies:
+    """Requests with a body hold a thread for as long as the client takes to send it: they may not hold all.
+
+    A body that no page takes is refused before it is read.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+        self._places = threading.BoundedSemaphore(BODIES)
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        chunked = "HTTP_TRANSFER_ENCODING" in request.META
+        if length == "0" and not chunked:
+            return self._get_response(request)
+        if request.path != UPLOADS and (chunked or not length.isdigit() or int(length) > MAX_FORM):
+            return errors.refuse(request, Refused(413, "request_too_large", "This address takes no body of this size."))
+        if not self._places.acquire(blocking=False):
+            return errors.refuse(request, busy())
+        try:
+            return self._get_response(request)
+        finally:
+            self._places.release()
 
 
 class RequestId:

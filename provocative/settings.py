@@ -33,6 +33,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "provocative.middleware.RequestId",
+    "provocative.middleware.BoundedBodies",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -78,7 +79,7 @@ if database["ENGINE"].endswith("sqlite3"):
 elif ROLE == "web":
     # A pool in the web process only: django-q2 forks, and a forked pool is a broken one.
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = 0, True
-    database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 34, "timeout": 10}}
+    database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 66, "timeout": 10}}
 else:
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = None, True
 DATABASES = {"default": database}
@@ -112,11 +113,14 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.authentication.BearerKey"],
     "DEFAULT_PERMISSION_CLASSES": ["tenants.authentication.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "provocative.errors.IgnoreAccept",
     "EXCEPTION_HANDLER": "provocative.errors.handle",
     "UNAUTHENTICATED_USER": None,
 }
-DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440  # form fields beside the file, bytes
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # form fields, bytes
+FILE_UPLOAD_HANDLERS: list[str] = []  # no page takes a file; POST /v1/batch brings its own handler
+WEB_THREADS = 64  # of which requests with a body and downloads may hold 24 each
 
 # --- queue: two clusters on one table (docs/decisions/0002-two-clusters.md) ---------------------------------------
 RUNNERS = env.number("PROVOCATIVE_RUNNERS", 2)

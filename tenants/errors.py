@@ -24,3 +24,13 @@ class Refused(Exception):
             429: "rate_limit_error",
         }
         return families.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+
+
+def busy() -> Refused:
+    """Too many transfers at once: the answer that keeps threads free for everybody else."""
+    return Refused(
+        503,
+        "too_many_transfers",
+        "Too many uploads or downloads run at once: try again in a moment.",
+        headers={"Retry-After": "5"},
+    )

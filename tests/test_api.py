@@ -1,6 +1,7 @@
 """The native surface over HTTP: who may, what is refused and how, lists, downloads."""
 
 import json
+import threading
 import zlib
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,7 +12,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
 from batches import uploads
+from batches.api import downloads
 from batches.models import Batch, File
+from provocative.wsgi import plain_content_type
 from tenants import keys
 from tenants.models import ApiKey, Tenant
 from tests.conftest import Person, person
@@ -341,3 +344,40 @@ def test_a_cancelled_batch_is_never_shown_in_progress(owner: Person, witness: Wi
     work()
     assert owner.batch(batch)["status"] == "cancelled"
     assert owner.lines(batch)[0]["error"]["code"] == "batch_cancelled"
+
+
+@pytest.mark.parametrize("charset", ["rot13", "hex", "utf-7", "punycode", "idna", "undefined"])
+def test_a_charset_changes_nothing(owner: Person, charset: str) -> None:
+    assert plain_content_type(f"multipart/form-data; Charset={charset}; boundary=x; y*=idna''%ff") == (
+        "multipart/form-data; boundary=x"
+    )
+
+
+def test_fields_and_queries_are_known_and_stand_once(owner: Person, witness: Witness) -> None:
+    batch = owner.submit([LINE]).json()["id"]
+    for path in (f"/v1/batch/{batch}?a=1", f"/v1/batch/{batch}/errors?a=1", f"/v1/batch/{batch}/output?a=1"):
+        assert error(owner.get(path), 400) == "unsupported_parameter"
+    assert error(owner.post(f"/v1/batch/{batch}/cancel?a=1"), 400) == "unsupported_parameter"
+    assert error(owner.get("/v1/batch?limit=1&limit=2"), 400) == "duplicate_parameter"
+    twice = {"file": SimpleUploadedFile("a", b"{}"), "metadata": ["{}", "{}"]}
+    assert error(owner.post("/v1/batch", twice), 400) == "duplicate_parameter"
+    assert error(owner.post("/v1/batch?endpoint=/v1/embeddings", {"file": SimpleUploadedFile("a", b"{}")}), 400)
+    assert error(owner.client.options("/v1/batch", headers={"Authorization": f"Bearer {owner.key}"}), 405)
+
+
+def test_transfers_leave_threads_for_others(
+    owner: Person, witness: Witness, work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = owner.submit([LINE]).json()["id"]
+    work()
+    monkeypatch.setattr(downloads.Transfer, "_places", threading.BoundedSemaphore(1))
+    first = owner.get(f"/v1/batch/{batch}/output")
+    refused = owner.get(f"/v1/batch/{batch}/output")
+    assert (error(refused, 503), refused["Retry-After"]) == ("too_many_transfers", "5")
+    first.close()
+    assert owner.lines(batch)
+
+
+def test_a_page_takes_no_large_body(owner: Person) -> None:
+    answer = owner.client.post("/login", {"file": SimpleUploadedFile("a", b"x" * 2_000_000)})
+    assert answer.status_code == 413

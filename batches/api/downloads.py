@@ -1,5 +1,7 @@
 """A stored file as an HTTP answer: streamed, with ETag, one Range, gzip where the client asks for it."""
 
+import re
+import threading
 import zlib
 from collections.abc import Iterator
 
@@ -9,9 +11,39 @@ from django.utils.http import parse_etags
 from batches import objects
 from batches.core import ranges
 from batches.models import File
-from tenants.errors import Refused
+from tenants.errors import Refused, busy
 
 JSONL = "application/jsonl"
+DOWNLOADS = 24  # at once
+
+
+class Transfer:
+    """Pieces on their way to a client, who may take them slowly: it holds one of few places until it is closed."""
+
+    _places = threading.BoundedSemaphore(DOWNLOADS)
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        if not self._places.acquire(blocking=False):
+            raise busy()
+        self._pieces, self._open = pieces, True
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._places.release()
+
+
+_REFUSED = re.compile(r"q\s*=\s*0(\.0*)?", re.IGNORECASE)
 
 
 def send(request: HttpRequest, file: File) -> HttpResponseBase:
@@ -35,7 +67,9 @@ def send(request: HttpRequest, file: File) -> HttpResponseBase:
     if part is None:
         return _whole(request, file, etag)
     start, length = part
-    response = StreamingHttpResponse(objects.chunks(file.storage_key, start, length), status=206, content_type=JSONL)
+    response = StreamingHttpResponse(
+        Transfer(objects.chunks(file.storage_key, start, length)), status=206, content_type=JSONL
+    )
     response["Content-Range"] = f"bytes {start}-{start + length - 1}/{file.bytes}"
     response["Content-Length"] = str(length)
     return _with_headers(response, file, etag)
@@ -44,10 +78,10 @@ def send(request: HttpRequest, file: File) -> HttpResponseBase:
 def _whole(request: HttpRequest, file: File, etag: str) -> HttpResponseBase:
     pieces = objects.chunks(file.storage_key)
     if accepts_gzip(request):
-        response = StreamingHttpResponse(gzipped(pieces), content_type=JSONL)
+        response = StreamingHttpResponse(Transfer(gzipped(pieces)), content_type=JSONL)
         response["Content-Encoding"] = "gzip"
         return _with_headers(response, file, f"W/{etag}")
-    response = StreamingHttpResponse(pieces, content_type=JSONL)
+    response = StreamingHttpResponse(Transfer(pieces), content_type=JSONL)
     response["Content-Length"] = str(file.bytes)
     return _with_headers(response, file, etag)
 
@@ -70,7 +104,7 @@ def accepts_gzip(request: HttpRequest) -> bool:
     for item in request.headers.get("Accept-Encoding", "").split(","):
         coding, _, parameters = item.strip().partition(";")
         if coding.strip().lower() == "gzip":
-            return not parameters.replace(" ", "").startswith(("q=0;", "q=0.0")) and parameters.strip() != "q=0"
+            return _REFUSED.fullmatch(parameters.strip()) is None
     return False
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.db.models import Q, QuerySet
-from django.http import HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase, QueryDict, StreamingHttpResponse
 from rest_framework.decorators import api_view, parser_classes
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.request import Request
@@ -34,6 +34,7 @@ def batches(request: Request) -> Response:
 @api_view(["GET", "HEAD"])
 def batch(request: Request, batch_id: str) -> Response:
     """One batch."""
+    _query(request)
     return Response(serializers.native(_batch(request, batch_id)))
 
 
@@ -54,6 +55,7 @@ def output(request: Request, batch_id: str) -> HttpResponseBase:
 @api_view(["GET", "HEAD"])
 def errors(request: Request, batch_id: str) -> HttpResponseBase:
     """The failed lines alone; empty when there are none."""
+    _query(request)
     found = _batch(request, batch_id)
     if found.status not in TERMINAL:
         raise _not_complete(found)
@@ -68,13 +70,13 @@ def errors(request: Request, batch_id: str) -> HttpResponseBase:
 @parser_classes([JSONParser, FormParser, MultiPartParser])
 def cancel(request: Request, batch_id: str) -> Response:
     """Stop sending; what is finished or in flight is kept."""
+    _query(request)
     lifecycle.cancel(_batch(request, batch_id))
     return Response(serializers.native(_batch(request, batch_id)))
 
 
 def _partial_asked(request: Request) -> bool:
-    for name in set(request.query_params) - {"partial"}:
-        raise _unsupported(name)
+    _query(request, "partial")
     value = request.query_params.get("partial", "false")
     if value not in ("true", "false"):
         raise Refused(400, "invalid_partial", "partial must be true or false.", param="partial")
@@ -85,6 +87,7 @@ def _submit(request: Request) -> Response:
     for header in UNBUILT_HEADERS:
         if header in request.headers:
             raise _unsupported(header)
+    _query(request)
     intake.check_room(tenant_of(request))
     http = request._request
     uploads.check_length(http)
@@ -92,8 +95,7 @@ def _submit(request: Request) -> Response:
         raise Refused(415, "unsupported_media_type", "Send multipart/form-data with the file in the field file.")
     upload = uploads.receive(http)
     try:
-        for name in set(http.POST) - FIELDS:
-            raise _unsupported(name)
+        _only(http.POST, FIELDS)
         endpoint = intake.read_endpoint(http.POST.get("endpoint"))
         metadata = intake.read_metadata(http.POST.get("metadata"))
         submitted = intake.submit(tenant_of(request), key_of(request), upload.complete(), endpoint, metadata)
@@ -104,8 +106,7 @@ def _submit(request: Request) -> Response:
 
 
 def _list(request: Request) -> Response:
-    for name in set(request.query_params) - QUERY:
-        raise _unsupported(name)
+    _query(request, *QUERY)
     limit = _limit(request.query_params.get("limit"))
     rows = _of_tenant(request).order_by("-pk")
     if status := request.query_params.get("status"):
@@ -131,6 +132,19 @@ def _shown_as(status: str) -> Q:
     return query
 
 
+def _query(request: Request, *known: str) -> None:
+    _only(request.query_params, set(known))
+
+
+def _only(fields: QueryDict, known: set[str]) -> None:
+    """A field or query that is not known, or stands twice, is refused, never silently ignored."""
+    for name, values in fields.lists():
+        if name not in known:
+            raise _unsupported(name)
+        if len(values) > 1:
+            raise Refused(400, "duplicate_parameter", f"{name} stands {len(values)} times: send it once.", param=name)
+
+
 def _limit(value: str | None) -> int:
     if value is None:
         return DEFAULT_LIMIT
@@ -153,7 +167,7 @@ def _batch(request: Request, batch_id: str) -> Batch:
 
 
 def _partial(found: Batch) -> HttpResponseBase:
-    response = StreamingHttpResponse(_committed(found), content_type=downloads.JSONL)
+    response = StreamingHttpResponse(downloads.Transfer(_committed(found)), content_type=downloads.JSONL)
     response["X-Incomplete"] = "true"
     response["Content-Disposition"] = downloads.disposition(f"{found.public_id}_partial.jsonl")
     return response

@@ -78,41 +78,64 @@ def disguise(head: bytes) -> str | None:
 
 
 def lines(chunks: Iterable[bytes], limit: int) -> Iterator[Line]:
-    """Cut a stream into its non-blank lines, holding at most `limit` bytes and one chunk in memory."""
+    """Cut a stream into its non-blank lines, holding at most `limit` bytes and one chunk in memory.
+
+    Blank lines are passed over by the regex and `count`, not one by one: a file may be nothing else.
+    """
     mark = _Mark()
-    number, offset = 1, 0
+    number, base = 1, 0
     current = _Open(limit)
-    for chunk in chunks:
-        head, *rest = mark.strip(chunk).split(b"\n")
-        current.add(head)
-        for following in rest:
-            yield from current.line(number, mark.skipped + offset)
-            number, offset = number + 1, offset + current.length + 1
-            current = _Open(limit)
-            current.add(following)
-    current.add(mark.held)
-    yield from current.line(number, mark.skipped + offset)
+    for piece in chunks:
+        chunk = mark.strip(piece)
+        position = chunk.find(b"\n") + 1
+        if position:
+            current.begin(base).add(chunk[: position - 1])
+            yield from current.line(number, mark.skipped)
+            number, current = number + 1, _Open(limit)
+            for match in _FILLED.finditer(chunk, position):
+                start = chunk.rfind(b"\n", position - 1, match.start()) + 1
+                number += chunk.count(b"\n", position, start)
+                position = start
+                if match.end() == len(chunk):
+                    break
+                current.begin(base + start).add(chunk[start : match.end()])
+                yield from current.line(number, mark.skipped)
+                number, position, current = number + 1, match.end() + 1, _Open(limit)
+            else:
+                start = chunk.rfind(b"\n", position - 1) + 1
+                number += chunk.count(b"\n", position, start)
+                position = start
+        current.begin(base + position).add(chunk[position:])
+        base += len(chunk)
+    current.begin(base).add(mark.held)
+    yield from current.line(number, mark.skipped)
 
 
 class _Open:
     """The line that is being read."""
 
-    __slots__ = ("_filled", "_limit", "_pieces", "length")
+    __slots__ = ("_filled", "_length", "_limit", "_offset", "_pieces")
 
     def __init__(self, limit: int) -> None:
-        self._limit, self.length, self._filled = limit, 0, False
+        self._limit, self._length, self._filled, self._offset = limit, 0, False, -1
         self._pieces: list[bytes] = []
 
+    def begin(self, offset: int) -> "_Open":
+        """Its first byte is at `offset`, unless it began before."""
+        if self._offset < 0:
+            self._offset = offset
+        return self
+
     def add(self, piece: bytes) -> None:
-        self.length += len(piece)
-        if self.length <= self._limit:
+        self._length += len(piece)
+        if self._length <= self._limit:
             self._pieces.append(piece)
         else:
             self._pieces.clear()
         self._filled = self._filled or bool(piece.strip(BLANK))
 
-    def line(self, number: int, offset: int) -> Iterator[Line]:
+    def line(self, number: int, skipped: int) -> Iterator[Line]:
         """The finished line, unless it is blank."""
         if self._filled:
-            data = b"".join(self._pieces) if self.length <= self._limit else None
-            yield Line(number, offset, self.length, data)
+            data = b"".join(self._pieces) if self._length <= self._limit else None
+            yield Line(number, skipped + self._offset, self._length, data)

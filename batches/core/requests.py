@@ -184,21 +184,32 @@ def _body_fault(body: _Body, endpoint: str) -> Fault | None:
     return None
 
 
+class _Keys(NamedTuple):
+    """What is kept of an object on the way up, so that no deep tree is built: a key that stands twice, and its body."""
+
+    twice: str | None
+    body: Any = None
+
+
+_PLAIN = _Keys(None)
+
+
+def _keys(pairs: list[tuple[str, Any]]) -> _Keys:
+    names = [name for name, _ in pairs if name in _READ]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(names) > len(set(names)) else None
+    body = next((value for name, value in pairs if name == "body" and isinstance(value, _Keys)), None)
+    return _Keys(twice, body) if twice or body else _PLAIN
+
+
 def _duplicate_key(data: bytes) -> Fault | None:
     """A key that we read, twice at the top of the line or of its body, however its letters are written."""
-    pairs = json.loads(data, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
-    for where, found in (("", pairs), ("body.", dict(pairs).get("body"))):
-        seen: set[str] = set()
-        for key, _ in found if isinstance(found, _Pairs) else ():
-            if key in seen and key in _READ:
-                name = f"{where}{key}"[:100]
-                return Fault("duplicate_key", f"The key {name} stands twice: keep one.", name)
-            seen.add(key)
+    top = json.loads(data, object_pairs_hook=_keys, parse_int=len, parse_float=len)
+    for where, keys in (("", top), ("body.", top.body)):
+        if keys is not None and keys.twice:
+            return Fault(
+                "duplicate_key", f"The key {where}{keys.twice} stands twice: keep one.", f"{where}{keys.twice}"
+            )
     return None
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object as the pairs it was written in."""
 
 
 def _prefix(body: _Body) -> bytes:
