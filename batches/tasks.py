@@ -43,6 +43,13 @@ def sweep() -> None:
     sweeping.sweep()
 
 
+def remove_orphans() -> None:
+    """Delete what crashes left in the storage."""
+    from batches import orphans
+
+    orphans.remove()
+
+
 def tick() -> None:
     """The sweep as `up` calls it every few seconds, outside the queue."""
     sweep()
@@ -83,9 +90,11 @@ def _ring(cluster: str, name: str, *args: int) -> None:
 
 def install_schedules() -> None:
     """The sweep every minute, whoever ticks it besides: made by code, since one bad row stops all schedules."""
-    Schedule.objects.update_or_create(
-        name="sweep", defaults={"func": "batches.tasks.sweep", "schedule_type": Schedule.MINUTES, "minutes": 1}
-    )
+    for name, often in (
+        ("sweep", {"schedule_type": Schedule.MINUTES, "minutes": 1}),
+        ("remove_orphans", {"schedule_type": Schedule.DAILY}),
+    ):
+        Schedule.objects.update_or_create(name=name, defaults={"func": f"batches.tasks.{name}", **often})
 
 
 def prune(before: datetime) -> None:

@@ -1,8 +1,12 @@
 """The main job in one process: submitted, validated, run, finalized, downloaded, charged."""
 
+import os
 from collections.abc import Callable
 
-from batches.models import Batch, Result, Segment, Slice
+from django.core.files.storage import default_storage
+
+from batches import objects, orphans
+from batches.models import Batch, File, Result, Segment, Slice
 from billing import money
 from billing.models import LedgerEntry
 from tests.conftest import Person
@@ -38,3 +42,21 @@ def test_three_lines_end_to_end(owner: Person, witness: Witness, work: Callable[
     assert not Segment.objects.exists() and not Slice.objects.exists()
     assert witness.requests_by_marker() == {"line:e1": 1, "line:e2": 1, "line:e3": 1}
     assert Batch.objects.get().ended_at is not None
+
+
+def test_only_old_objects_that_nobody_names_are_removed(
+    owner: Person, witness: Witness, work: Callable[..., None]
+) -> None:
+    batch = owner.submit([request_line("1")]).json()["id"]
+    work()
+    owner.submit([request_line("2")])
+    for _ in range(2):
+        with objects.Writer(objects.fresh_key("inputs")) as writer:
+            writer.write(b"left by a crash")
+    old = writer.key
+    for key in [*File.objects.values_list("storage_key", flat=True), old]:
+        os.utime(default_storage.path(key), (0, 0))
+    assert orphans.remove() == 1
+    assert not default_storage.exists(old)
+    assert len(owner.lines(batch)) == 1
+    assert orphans.remove() == 0
