@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from batches.core import retrying
 from batches.core.answers import Verdict, judge
+from batches.core.limiting import Adaptive, is_capacity
 from batches.core.requests import ENDPOINTS
 from batches.core.splicing import replace_model
 from batches.engine.lines import Held, Lane, LaneKey, Line
@@ -41,6 +42,8 @@ class Channel:
     def __init__(self, row: Upstream, lane: Lane, key: LaneKey) -> None:
         self.lane, self.key, self.id = lane, key, row.pk
         self.granted = NOTHING
+        self.adaptive = Adaptive(row.max_in_flight)
+        self.budget = retrying.RetryBudget(time.monotonic())
         self.workers = self.busy = 0
         self.failures, self.cool_until = 0, 0.0
         self.parked: list[asyncio.Future[None]] = []
@@ -52,12 +55,22 @@ class Channel:
         """Take over what an operator may have changed."""
         self.kind, self.public_model, self.own_model = row.kind, row.model, row.upstream_model
         self.max_in_flight = row.max_in_flight
+        self.adaptive.allow(row.max_in_flight)
         if (row.base_url, row.api_key) != self._address:
             self._address = (row.base_url, row.api_key)
             self.targets = _targets(row)
 
+    @property
+    def limit(self) -> int:
+        """How many may be in flight now: what was granted, or fewer, while the upstream refuses more."""
+        return min(self.granted.limit, self.adaptive.open)
+
+    def usable(self) -> int:
+        """Slots worth asking for: what the upstream takes, and as many again to find out whether it takes more."""
+        return min(self.max_in_flight, 2 * self.adaptive.limit)
+
     def rest(self, now: float, why: str) -> None:
-        """It can't be reached or refuses us: leave it alone for a while, then try it with one line."""
+        """It can't be reached, or refuses us or even one line: leave it alone for a while, then try it with one."""
         if now >= self.cool_until:
             self.failures += 1
             pause = retrying.cooling(self.failures)
@@ -102,12 +115,15 @@ class Pump:
     def wake_channels(self) -> None:
         """Let parked slots look for lines again: lines were admitted, fell due, or slots were granted."""
         for channel in self.channels.values():
-            while channel.workers < channel.granted.limit:
-                channel.workers += 1
-                task = asyncio.get_running_loop().create_task(self._slot(channel))
-                self._tasks.add(task)
-                task.add_done_callback(self._ended)
+            self._fill(channel)
             self._unpark(channel, len(channel.parked))
+
+    def _fill(self, channel: Channel) -> None:
+        while channel.workers < channel.limit:
+            channel.workers += 1
+            task = asyncio.get_running_loop().create_task(self._slot(channel))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A slot that ended by an error of ours ends the runner: a line it held would never have an outcome."""
@@ -156,16 +172,27 @@ class Pump:
     async def _slot(self, channel: Channel) -> None:
         """One slot of an upstream: takes a line, sends it, settles it, for as long as the slot is granted."""
         try:
-            while channel.workers <= channel.granted.limit:
+            while channel.workers <= channel.limit:
                 now = time.monotonic()
                 may_send = now < self.lease_end and channel.may_send(now)
-                line = channel.lane.take(now) if may_send else None
+                line = self._take(channel, now) if may_send else None
                 if line is None:
                     await self._park(channel)
                 else:
                     await self._send(channel, line, now)
+            self._unpark(channel, len(channel.parked))  # it leaves as one too many: its next line is for one that stays
         finally:
             channel.workers -= 1
+
+    def _take(self, channel: Channel, now: float) -> Line | None:
+        """The next line to send; a retry that is over the upstream's budget is delayed further."""
+        while line := channel.lane.take(now):
+            wait = channel.budget.wait(now) if line.attempts else 0.0
+            if not wait:
+                return line
+            line.held.in_flight -= 1
+            channel.lane.delay(line, now + wait)
+        return None
 
     async def _park(self, channel: Channel) -> None:
         """Nothing to send: wait until somebody knows better."""
@@ -179,7 +206,8 @@ class Pump:
         return len(channel.lane.ready) < self.hungry_below.get(channel.key, 0)
 
     async def _send(self, channel: Channel, line: Line, started: float) -> None:
-        channel.busy += 1
+        channel.busy = in_flight = channel.busy + 1
+        channel.budget.sent(started)
         line.started = started
         held = line.held
         try:
@@ -193,28 +221,45 @@ class Pump:
         verdict = judge(held.endpoint, answer)
         if channel.own_model and verdict.delivered:
             verdict = verdict._replace(body=replace_model(verdict.body, channel.public_model))
-        self._settle(channel, line, verdict, answer.retry_after)
-
-    def _settle(self, channel: Channel, line: Line, verdict: Verdict, header: str | None) -> None:
-        now = time.monotonic()
-        asked = None if verdict.final else retrying.retry_after(header, datetime.now(UTC))
-        waits = verdict.cools or retrying.is_wait(asked)
+        asked = None if verdict.final else retrying.retry_after(answer.retry_after, datetime.now(UTC))
+        waits = self._learn(channel, line, verdict, in_flight) or retrying.is_wait(asked)
         line.attempts += not waits
-        if verdict.cools:
+        self._settle(channel, line, verdict, asked)
+
+    def _learn(self, channel: Channel, line: Line, verdict: Verdict, in_flight: int) -> bool:
+        """What an answer says of the upstream; whether it says nothing of the line, so that it is no attempt."""
+        now = time.monotonic()
+        adaptive, granted = channel.adaptive, channel.granted.limit
+        capacity = not verdict.final and is_capacity(verdict.status, verdict.code)
+        refused = capacity and verdict.status is not None
+        innocent = verdict.cools or (refused and not adaptive.is_lines_own(in_flight))
+        if verdict.cools or (capacity and adaptive.limit == 1):
             channel.rest(now, f"status {verdict.status}" if verdict.status else verdict.code)
         elif channel.failures:
             channel.failures, channel.cool_until = 0, 0.0
             log.warning("upstream %s (%s) answers again", channel.id, channel.public_model)
             self._unpark(channel, len(channel.parked))
+        if not verdict.cools and adaptive.saw(capacity, line.started, now, granted) and channel.workers < channel.limit:
+            self._fill(channel)
+        return innocent
+
+    def _settle(self, channel: Channel, line: Line, verdict: Verdict, asked: float | None) -> None:
+        now = time.monotonic()
         line.held.in_flight -= 1
         added = channel.lane.advance(line, channel.kind)
         if added > 1:
             self._unpark(channel, added - 1)
-        wait = None if verdict.final else 0.0 if verdict.cools else retrying.next_attempt(line.attempts, asked)
+        wait = None
+        if not verdict.final:
+            wait = 0.0 if verdict.cools else retrying.next_attempt(max(line.attempts, 1), asked)
         if wait is not None:
+            if channel.failures and not verdict.cools:  # its upstream refuses even one: the next probe is another's
+                wait = max(wait, 2 * (channel.cool_until - now))
             line.held.carried[line.number] = (line.attempts, time.time() + wait)
             channel.lane.delay(line, now + wait)
             return
+        if verdict.delivered:
+            channel.budget.delivered()
         self.outcomes.append(Outcome(line, verdict, channel.id, int((now - line.started) * 1000)))
         self._bytes += len(verdict.body)
         channel.lane.finished += 1

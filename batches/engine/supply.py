@@ -66,7 +66,7 @@ class Supply:
                 self._enabled.setdefault(key, []).append(channel)
             wanted = 0 if draining else self.unfinished(key)
             if wanted or channel.granted.slots:
-                channel.granted = permits.settle(runner, pk, min(wanted, row.max_in_flight), channel.busy)
+                channel.granted = permits.settle(runner, pk, min(wanted, channel.usable()), channel.busy)
         self._dedicated = {(row.model, row.tenant_id) for row in rows.values() if row.tenant_id}
         for pk in set(self._pump.channels) - set(rows):
             self._pump.channels[pk].granted = permits.NOTHING

@@ -14,6 +14,7 @@ from batches.core.retrying import (
     COOL_CAP,
     MAX_ATTEMPTS,
     RETRY_AFTER_CAP,
+    RetryBudget,
     backoff,
     cooling,
     is_wait,
@@ -130,3 +131,65 @@ def test_an_upstream_that_cannot_be_reached_rests_longer_each_time_up_to_its_cap
     assert rests[:7] == [COOL_BASE * 2**power for power in range(6)] + [COOL_CAP]
     assert rests == sorted(rests)
     assert rests[-1] == COOL_CAP == 30
+
+
+def go(budget: RetryBudget, now: float, times: int) -> int:
+    """How many of so many retries that ask now may go."""
+    allowed = [not budget.wait(now, lambda: 0.0) for _ in range(times)]
+    for _ in range(sum(allowed)):
+        budget.sent(now)
+    return sum(allowed)
+
+
+def test_a_fifth_of_what_is_sent_may_be_retries() -> None:
+    budget = RetryBudget(0.0)
+    for _ in range(400):
+        budget.sent(0.0)
+    assert go(budget, 0.0, 1000) == 80 + 1  # and one at the steady pace
+
+
+def test_beyond_the_fifth_retries_go_at_a_steady_pace() -> None:
+    budget = RetryBudget(0.0)
+    assert sum(go(budget, moment / 100, 50) for moment in range(1000)) == pytest.approx(100, abs=30)
+    assert 0 < budget.wait(10.0, lambda: 0.5) <= 0.6
+
+
+def test_each_line_delivered_lets_two_go_so_that_an_upstream_that_is_well_has_its_retries_fast() -> None:
+    budget, waiting, rounds = RetryBudget(0.0), 1000, 0
+    while waiting:
+        rounds += 1
+        went = go(budget, rounds * 0.02, min(waiting, 64))
+        waiting -= went
+        for _ in range(went):
+            budget.delivered()
+    assert rounds < 60
+
+
+def test_no_more_credit_is_saved_than_a_hundred() -> None:
+    budget = RetryBudget(0.0)
+    for _ in range(5000):
+        budget.sent(0.0)
+        budget.delivered()
+    assert go(budget, 100.0, 1000) <= 102
+
+
+def test_what_was_sent_more_than_half_a_minute_ago_is_forgotten() -> None:
+    for later, allowed in [(10.0, 81), (20.0, 81), (40.0, 1), (1000.0, 1)]:
+        budget = RetryBudget(0.0)
+        for _ in range(400):
+            budget.sent(1.0)
+        assert go(budget, later, 1000) == allowed
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=300), st.integers(0, 50))
+@searched
+def test_every_retry_goes_in_the_end(steps: list[tuple[float, bool]], delivered: int) -> None:
+    budget, now = RetryBudget(0.0), 0.0
+    for _ in range(delivered):
+        budget.delivered()
+    for pause, is_retry in steps:
+        now += pause
+        while is_retry and (wait := budget.wait(now, lambda: 0.01)):
+            assert 0 < wait <= 0.12
+            now += wait
+        budget.sent(now)
