@@ -146,6 +146,7 @@ class Runner(models.Model):
     started_ticks = models.BigIntegerField(help_text="The process's start: tells a pid from its reuse.")
     created_at = models.DateTimeField()
     lease_until = models.DateTimeField(db_index=True)
+    draining = models.BooleanField(default=False, help_text="Sends nothing new: a successor has its place.")
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
@@ -190,10 +191,14 @@ class Slice(models.Model):
     attempts = models.PositiveIntegerField(default=0, help_text="Claims since the last commit or clean release.")
     not_before = models.DateTimeField(null=True, blank=True, help_text="A released slice whose lines all wait.")
     carried = models.TextField(default="", blank=True, help_text="JSON: [line, attempts, not before] of tried lines.")
+    virtual = models.FloatField(null=True, blank=True, help_text="Its tenant's virtual time after its first claim.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["batch", "index"], name="slice_once")]
-        indexes = [models.Index(fields=["batch", "index"], name="slice_open", condition=Q(state__lt=2))]
+        indexes = [
+            models.Index(fields=["batch", "index"], name="slice_open", condition=Q(state__lt=2)),
+            models.Index(fields=["model", "tenant", "virtual"], name="slice_tagged", condition=~Q(virtual=None)),
+        ]
 
     def __str__(self) -> str:
         return f"slice {self.index} of batch {self.batch_id}"

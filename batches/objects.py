@@ -9,11 +9,12 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.core.files.storage import default_storage
@@ -40,7 +41,8 @@ class Writer:
             self._file = default_storage.open(key, "wb")
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        with _as_disk_error(self.key):
+            self._file.write(data)
         self._hash.update(data)
         self.bytes += len(data)
 
@@ -55,11 +57,15 @@ class Writer:
             os.fsync(self._file.fileno())
         elif not self.bytes:
             self._file.write(b"")
-        self._file.close()
+        with _as_disk_error(self.key):
+            self._file.close()
 
     def discard(self) -> None:
-        self._file.close()
-        delete(self.key)
+        """Remove what was written; a storage that fails at that leaves it to the sweep of orphans."""
+        with suppress(OSError):
+            with _as_disk_error(self.key):
+                self._file.close()
+            delete(self.key)
 
     def __enter__(self) -> "Writer":
         return self
@@ -88,10 +94,20 @@ def _remote_chunks(key: str, start: int, length: int | None) -> Iterator[bytes]:
     """The same from S3. Raises OSError, as a disk would."""
     end = "" if length is None else start + length - 1
     bucket: Any = default_storage.bucket  # type: ignore[attr-defined]  # django-storages, S3
-    try:
+    with _as_disk_error(key):
         yield from bucket.Object(key).get(Range=f"bytes={start}-{end}")["Body"].iter_chunks(CHUNK)
-    except (BotoCoreError, ClientError) as error:
-        raise OSError(f"object {key} can't be read: {error}") from error
+
+
+@contextmanager
+def _as_disk_error(key: str) -> Iterator[None]:
+    """A storage's own exceptions as those of a disk: FileNotFoundError, or another OSError."""
+    try:
+        yield
+    except ClientError as error:
+        missing = error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}
+        raise (FileNotFoundError if missing else OSError)(f"object {key}: {error}") from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise OSError(f"object {key}: {error}") from error
 
 
 def read(key: str, start: int, length: int) -> bytes:
@@ -105,7 +121,8 @@ def read(key: str, start: int, length: int) -> bytes:
 def delete(key: str) -> None:
     """Remove the object; it may be gone already."""
     if key:
-        default_storage.delete(key)
+        with _as_disk_error(key):
+            default_storage.delete(key)
 
 
 @contextmanager
@@ -114,7 +131,8 @@ def local(key: str) -> Iterator[Path]:
     if path := _local_path(key):
         yield path
         return
-    with scratch() as file:
+    settings.SPOOL_DIR.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=settings.SPOOL_DIR, buffering=CHUNK) as file:
         for piece in chunks(key):
             file.write(piece)
         file.flush()
@@ -123,9 +141,9 @@ def local(key: str) -> Iterator[Path]:
 
 @contextmanager
 def scratch() -> Iterator[Any]:
-    """A temporary file in the spool folder, gone at the end."""
+    """A temporary file without a name in the spool folder: gone at the end, also at the end of the process."""
     settings.SPOOL_DIR.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=settings.SPOOL_DIR, buffering=CHUNK) as file:
+    with tempfile.TemporaryFile(dir=settings.SPOOL_DIR, buffering=CHUNK) as file:
         yield file
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,14 +28,17 @@ log = logging.getLogger(__name__)
 class Spool:
     """A batch's committed output lines in a local file, and where each line's lies."""
 
-    def __init__(self, batch: Batch, file: Any) -> None:
-        self._file = file
+    def __init__(self, batch: Batch, file: Any, renew: Callable[[], None]) -> None:
+        self._file, self._renew = file, renew
+        self.whole = True  # False: segments went while they were read, the batch has ended meanwhile
         starts = self._fill(batch)
         self.lines, self._offsets, self._lengths, self.delivered = array("I"), array("Q"), array("I"), bytearray()
-        rows = Result.objects.filter(batch=batch, segment_id__in=starts).order_by("line")
+        rows = Result.objects.filter(batch=batch).order_by("line")
         for line, segment, offset, length, error in rows.values_list(
             "line", "segment_id", "offset", "length", "error_code"
         ).iterator(chunk_size=5000):
+            if segment not in starts:  # committed, or dropped, since the segments were read
+                continue
             self.lines.append(line)
             self._offsets.append(starts[segment] + offset)
             self._lengths.append(length)
@@ -45,11 +48,14 @@ class Spool:
         """Write every segment to the file, one after another; where each begins."""
         starts, end = {}, 0
         for pk in list(Segment.objects.filter(batch=batch).order_by("pk").values_list("pk", flat=True)):
+            self._renew()
             data = Segment.objects.filter(pk=pk).values_list("data", flat=True).first()
-            if data is not None:  # else finalized meanwhile, by another
-                body = zlib.decompress(data)
-                self._file.write(body)
-                starts[pk], end = end, end + len(body)
+            if data is None:
+                self.whole = False
+                continue
+            body = zlib.decompress(data)
+            self._file.write(body)
+            starts[pk], end = end, end + len(body)
         self._file.flush()
         return starts
 
@@ -64,9 +70,10 @@ class Spool:
 
 
 @contextmanager
-def spool(batch: Batch) -> Iterator[Spool]:
+def spool(batch: Batch, renew: Callable[[], None] = lambda: None) -> Iterator[Spool]:
+    """The batch's committed lines, for as long as `with` lasts; `renew` is called often while they are gathered."""
     with objects.scratch() as file:
-        yield Spool(batch, file)
+        yield Spool(batch, file, renew)
 
 
 def finalize(batch_pk: int) -> None:
@@ -89,7 +96,7 @@ def finalize(batch_pk: int) -> None:
 
 
 def _finalize(batch: Batch, ending: Status, step: Step) -> None:
-    with spool(batch) as lines:
+    with spool(batch, step.renew) as lines:
         written = _write(_merged(batch, lines, ending, step), step)
     ended = False
     try:
@@ -111,13 +118,23 @@ def _merged(batch: Batch, lines: Spool, ending: Status, step: Step) -> Iterator[
         raise RuntimeError(f"{batch} has {len(lines.lines)} results for {batch.total} lines")
     code = f"batch_{ending}"
     index = 0
-    for line in jsonl.lines(objects.chunks(batch.input_file.storage_key), requests.MAX_LINE):
+    for line in _input(batch):
         step.renew()
         if index < len(lines.lines) and lines.lines[index] == line.number:
             yield lines.read(index), bool(lines.delivered[index])
             index += 1
         else:
             yield rendering.render_never_run(batch.secret, line.number, _custom_id(line.data), code), False
+
+
+def _input(batch: Batch) -> Iterator[jsonl.Line]:
+    """The input's lines; where the object is gone, lines without content in their number."""
+    try:
+        yield from jsonl.lines(objects.chunks(batch.input_file.storage_key), requests.MAX_LINE)
+    except FileNotFoundError:
+        log.error("%s: its input is gone, lines that were not run have no custom_id", batch)
+        for number in range(1, batch.total + 1):
+            yield jsonl.Line(number, 0, 0, None)
 
 
 def _custom_id(data: bytes | None) -> bytes:
@@ -138,9 +155,14 @@ def _write(merged: Iterator[tuple[bytes, bool]], step: Step) -> dict[str, tuple[
             (delivered if good else failed).write(body + b"\n")
             counts[good] += 1
         written = {"results": (everything, sum(counts))}
-        if all(counts):
-            for name, file, count in (("output", delivered, counts[1]), ("errors", failed, counts[0])):
-                written[name] = (_store(file), count)
+        try:
+            if all(counts):
+                for name, file, count in (("output", delivered, counts[1]), ("errors", failed, counts[0])):
+                    written[name] = (_store(file, step), count)
+        except BaseException:
+            for name in written.keys() - {"results"}:
+                written[name][0].discard()
+            raise
     return written
 
 
@@ -150,11 +172,12 @@ def spool_pair() -> Iterator[tuple[Any, Any]]:
         yield first, second
 
 
-def _store(file: Any) -> objects.Writer:
+def _store(file: Any, step: Step) -> objects.Writer:
     file.flush()
     file.seek(0)
     with objects.Writer(objects.fresh_key("results")) as writer:
         while piece := file.read(objects.CHUNK):
+            step.renew()
             writer.write(piece)
     return writer
 

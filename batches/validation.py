@@ -63,6 +63,8 @@ def validate(batch_pk: int) -> None:
             _validate(batch, path, step)
     except StepLost:
         return
+    except FileNotFoundError:
+        _fail(batch, step, Fault("input_missing", "The stored file is gone. Submit it again, and tell the operator."))
     except (OSError, DatabaseError) as error:
         log.error("%s can't be validated now, it is tried again: %s", batch, error)
         step.postpone()

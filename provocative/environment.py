@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from botocore.config import Config
 from django.core.exceptions import ImproperlyConfigured
 
 FALSE, TRUE = {"", "0", "false", "no", "off"}, {"1", "true", "yes", "on"}
@@ -70,7 +71,10 @@ def storage(url: str, folder: Path) -> dict[str, object]:
         "secret_key": unquote(parts.password or "") or None,
         "endpoint_url": query.get("endpoint_url"),
         "region_name": query.get("region"),
-        "addressing_style": "path",
         "file_overwrite": True,
+        # short: a runner's leases wait while it reads; a step or slice that fails so is tried again
+        "client_config": Config(
+            s3={"addressing_style": "path"}, connect_timeout=3, read_timeout=10, retries={"max_attempts": 2}
+        ),
     }
     return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}

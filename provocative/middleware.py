@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from provocative import errors
 from tenants.errors import Refused, busy
 
-BODIES = 24  # requests with a body at once
+BODIES = 48  # requests with a body at once
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
 UPLOADS = "/v1/batch"
 _current: ContextVar[str] = ContextVar("request_id", default="")

@@ -79,7 +79,7 @@ if database["ENGINE"].endswith("sqlite3"):
 elif ROLE == "web":
     # A pool in the web process only: django-q2 forks, and a forked pool is a broken one.
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = 0, True
-    database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 66, "timeout": 10}}
+    database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 60, "timeout": 10}}
 else:
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = None, True
 DATABASES = {"default": database}
@@ -120,7 +120,7 @@ REST_FRAMEWORK = {
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # form fields, bytes
 FILE_UPLOAD_HANDLERS: list[str] = []  # no page takes a file; POST /v1/batch brings its own handler
-WEB_THREADS = 64  # of which requests with a body and downloads may hold 24 each
+WEB_THREADS = 88  # of which requests with a body may hold 48, downloads 24
 
 # --- queue: two clusters on one table (docs/decisions/0002-two-clusters.md) ---------------------------------------
 RUNNERS = env.number("PROVOCATIVE_RUNNERS", 2)
@@ -150,8 +150,8 @@ Q_CLUSTER: dict[str, Any] = {
     "recycle": 100,
     "log_level": "WARNING",
     **_cluster(CHORES, 900),
-    # a runner drains for as long as one attempt may last, after its loop's end
-    "ALT_CLUSTERS": {"runners": {**_cluster(RUNNERS, RUNNER_SECONDS + 900), "recycle": 20, "scheduler": False}},
+    # a runner drains for as long as one attempt may last, after its loop's end, while its successor works already
+    "ALT_CLUSTERS": {"runners": {**_cluster(2 * RUNNERS, RUNNER_SECONDS + 900), "recycle": 20, "scheduler": False}},
 }
 
 LANGUAGE_CODE, TIME_ZONE, USE_I18N, USE_TZ = "en-us", "UTC", False, True

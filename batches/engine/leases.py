@@ -10,18 +10,19 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Min, Q, Sum
+from django.db.models import Count, F, Max, OuterRef, Q, Subquery, Sum
 
 from batches import clock, identity, tasks
-from batches.core.scheduling import Candidate, ranked
+from batches.core.scheduling import Candidate, Load, corrected, ranked, virtual_times, weights
 from batches.core.states import ACTIVE, Status
-from batches.models import Batch, Permit, Runner, Slice
+from batches.models import Batch, Permit, Result, Runner, Slice, Upstream
+from tenants.models import Tenant
 
 LEASE = timedelta(seconds=30)
 HEARTBEAT = 5.0  # seconds
+PACE_RESULTS = 512  # latest results that say how fast a model is
 
 
 @dataclass(eq=False)
@@ -38,6 +39,7 @@ class Claim:
     length: int
     entries: bytes
     tokens: int
+    virtual: float  # where its tenant stands after it: core/scheduling.py
     endpoint: str
     secret: str
     rates: str
@@ -74,6 +76,12 @@ def heartbeat(runner: Runner, claims: Iterable[Claim]) -> set[int] | None:
     return kept
 
 
+def hand_over(runner: Runner) -> None:
+    """It sends nothing new from here on: a successor may take its place at once."""
+    Runner.objects.filter(pk=runner.pk).update(draining=True)
+    tasks.ring_work()
+
+
 def unregister(runner: Runner) -> None:
     """Give back every permit; slices that are still leased to it are free at once."""
     with transaction.atomic():
@@ -84,8 +92,8 @@ def unregister(runner: Runner) -> None:
 
 
 def live_runners(host: str | None = None) -> int:
-    """How many runners hold a lease, on one host or on all."""
-    rows = Runner.objects.filter(lease_until__gt=clock.now())
+    """How many runners hold a lease and send, on one host or on all."""
+    rows = Runner.objects.filter(lease_until__gt=clock.now(), draining=False)
     return (rows.filter(host=host) if host else rows).count()
 
 
@@ -126,48 +134,68 @@ def claimable(now: datetime) -> Q:
 
 
 def claim(runner: Runner, wanted: Q, lines: int) -> list[Claim]:
-    """Claim the fairest slices among `wanted`, until they hold at least `lines` lines or there are no more."""
-    now = clock.now()
-    open_slices = Slice.objects.filter(
-        claimable(now), wanted, batch__status=Status.IN_PROGRESS, tenant__suspended=False
-    )
-    candidates = _candidates(open_slices, now)
-    leased = _leased_tokens(now) if candidates else {}
+    """Claim the slices whose turn it is among `wanted`, until they hold at least `lines` lines or there are no more."""
+    candidates = _candidates(wanted, clock.now())
+    if not candidates:
+        return []
+    model = Slice.objects.filter(batch=candidates[0].batch).filter(wanted).values_list("model", flat=True)[0]
+    load = _load(model, {candidate.tenant for candidate in candidates})
+    weight = weights(candidates, load)
+    virtual = virtual_times(candidates, weight, *_served(model, list(weight)))
     claims: list[Claim] = []
     while candidates and lines > 0:
-        best = ranked(candidates, leased)[0]
-        claimed, count = _claim_next(runner, best.batch, wanted)
+        best = ranked(candidates, load, virtual)[0]
+        claimed, count = _claim_next(runner, best.batch, wanted, (virtual[best.tenant], weight[best.tenant]))
         if claimed is None:
             candidates.remove(best)
             continue
         claims.append(claimed)
-        leased[best.tenant] = leased.get(best.tenant, 0) + claimed.tokens
+        virtual[best.tenant] = max(virtual[best.tenant], claimed.virtual)
         lines -= count
     return claims
 
 
-def _candidates(open_slices: Any, now: datetime) -> list[Candidate]:
-    rows = open_slices.values("batch_id", "tenant_id", "tenant__weight", "batch__deadline").annotate(
-        first=Min("index"), work=Min("tokens")
+def _candidates(wanted: Q, now: datetime) -> list[Candidate]:
+    """Batches with a slice that can be claimed. Their work is all that is not done, in hand or not."""
+    unfinished = Slice.objects.filter(
+        wanted, state__lt=Slice.State.DONE, batch__status=Status.IN_PROGRESS, tenant__suspended=False
+    )
+    rows = (
+        unfinished.values_list("batch_id", "tenant_id", "tenant__weight", "tenant__reserved_slots", "batch__deadline")
+        .annotate(Sum("tokens"), Max("tokens"), open=Count("pk", filter=claimable(now)))
+        .filter(open__gt=0)
     )
     return [
-        Candidate(
-            row["batch_id"],
-            row["tenant_id"],
-            row["tenant__weight"],
-            row["work"],
-            (row["batch__deadline"] - now).total_seconds(),
-        )
-        for row in rows
+        Candidate(batch, tenant, weight, reserved, work, largest, (deadline - now).total_seconds())
+        for batch, tenant, weight, reserved, deadline, work, largest, _ in rows
     ]
 
 
-def _leased_tokens(now: datetime) -> dict[int, int]:
-    leased = Slice.objects.filter(state=Slice.State.LEASED, lease_until__gte=now)
-    return dict(leased.values_list("tenant_id").annotate(Sum("tokens")))
+def _load(model: str, tenants: set[int]) -> Load:
+    """The model's slots, for a tenant with upstreams of its own those, and their pace in the latest results."""
+    rows = Upstream.objects.filter(model=model, enabled=True)
+    dedicated = [row for row in rows if row.tenant_id in tenants]
+    upstreams = dedicated or [row for row in rows if row.tenant_id is None]
+    newest = Result.objects.aggregate(newest=Max("pk"))["newest"] or 0
+    latest = Result.objects.filter(pk__gt=newest - PACE_RESULTS, upstream_id__in=[row.pk for row in upstreams])
+    spent, tokens = latest.aggregate(
+        spent=Sum("latency_ms"), tokens=Sum(F("input_tokens") + F("output_tokens"))
+    ).values()
+    return Load(sum(row.max_in_flight for row in upstreams), spent / 1000 / tokens if tokens else 0.0)
 
 
-def _claim_next(runner: Runner, batch_pk: int, wanted: Q) -> tuple[Claim | None, int]:
+def _served(model: str, tenants: list[int]) -> tuple[dict[int, float], float]:
+    """The virtual time of each of these tenants' last claim of the model; and the last of all, if none has any."""
+    last = Slice.objects.filter(model=model, tenant=OuterRef("pk"), virtual__isnull=False).order_by("-virtual")
+    rows = Tenant.objects.filter(pk__in=tenants).values_list("pk", Subquery(last.values("virtual")[:1]))
+    served = {tenant: virtual for tenant, virtual in rows if virtual is not None}
+    if served:
+        return served, 0.0
+    tagged = Slice.objects.filter(model=model, virtual__isnull=False)
+    return served, tagged.aggregate(newest=Max("virtual"))["newest"] or 0.0
+
+
+def _claim_next(runner: Runner, batch_pk: int, wanted: Q, stand: tuple[float, float]) -> tuple[Claim | None, int]:
     """Claim the batch's next open slice under the batch's lock, so that a cancel sees either all of it or nothing."""
     with transaction.atomic():
         batch = Batch.objects.select_for_update(no_key=True).get(pk=batch_pk)
@@ -176,6 +204,7 @@ def _claim_next(runner: Runner, batch_pk: int, wanted: Q) -> tuple[Claim | None,
         if row is None or batch.status != Status.IN_PROGRESS:
             return None, 0
         token = secrets.token_hex(16)
+        row.virtual = _tag(batch, row, *stand)
         claimed = Slice.objects.filter(claimable(now), pk=row.pk).update(
             state=Slice.State.LEASED,
             lease_token=token,
@@ -183,10 +212,22 @@ def _claim_next(runner: Runner, batch_pk: int, wanted: Q) -> tuple[Claim | None,
             runner=runner,
             attempts=F("attempts") + 1,
             not_before=None,
+            virtual=row.virtual,
         )
         if not claimed:
             return None, 0
     return _as_claim(batch, row, token), row.lines
+
+
+def _tag(batch: Batch, row: Slice, virtual: float, weight: float) -> float:
+    """Where the tenant stands after this slice. One that was claimed before keeps its tag: it is counted once."""
+    if row.virtual is not None:
+        return row.virtual
+    last = Slice.objects.filter(model=row.model, tenant=row.tenant_id, virtual__gt=virtual)
+    start = last.order_by("-virtual").values_list("virtual", flat=True).first() or virtual
+    used = batch.input_tokens + batch.output_tokens
+    completed = batch.completed if batch.model else 0  # a mean over several models says nothing of one
+    return start + corrected(row.tokens, row.lines, completed, used) / weight
 
 
 def _as_claim(batch: Batch, row: Slice, token: str) -> Claim:
@@ -202,6 +243,7 @@ def _as_claim(batch: Batch, row: Slice, token: str) -> Claim:
         length=row.length,
         entries=bytes(row.entries),
         tokens=row.tokens,
+        virtual=row.virtual or 0.0,
         endpoint=batch.endpoint,
         secret=batch.secret,
         rates=batch.rates,

@@ -12,6 +12,7 @@ from itertools import count
 from msgspec import json
 
 from batches.core import planning, requests
+from batches.core.retrying import RETRY_AFTER_CAP
 from batches.engine.leases import Claim
 from billing.money import Rates
 
@@ -74,7 +75,8 @@ class Lane:
         """Take a slice in hand: the first line of each chain is ready, tried lines wait out their time."""
         for line in lines:
             if line.number in held.carried:
-                self.delay(line, now + max(0.0, held.carried[line.number][1] - unix))
+                wait = held.carried[line.number][1] - unix  # by another host's clock, which may be far off
+                self.delay(line, now + min(max(0.0, wait), RETRY_AFTER_CAP))
             elif line.chain in held.chains:
                 held.chains[line.chain].append(line)
             else:

@@ -20,7 +20,9 @@ def settle(runner: Runner, upstream: int, wanted: int, busy: int) -> Granted:
         Permit.objects.get_or_create(upstream=row, runner=runner)
         live = Permit.objects.filter(Q(runner__lease_until__gt=clock.now()) | Q(runner=runner), upstream=row)
         permits = list(live.order_by("runner_id"))
-        index = next(place for place, permit in enumerate(permits) if permit.runner_id == runner.pk)
+        index = next((place for place, permit in enumerate(permits) if permit.runner_id == runner.pk), None)
+        if index is None:  # buried a moment ago
+            return NOTHING
         mine, holdings = permits[index], [Holding(permit.slots, permit.wanted) for permit in permits]
         holdings[index] = Holding(mine.slots, wanted)
         granted = grant(total, holdings, index, busy)

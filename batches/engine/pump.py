@@ -42,6 +42,7 @@ class Channel:
     def __init__(self, row: Upstream, lane: Lane, key: LaneKey) -> None:
         self.lane, self.key, self.id = lane, key, row.pk
         self.granted = NOTHING
+        self.asked = 0  # slots last asked for: others count with it
         self.adaptive = Adaptive(row.max_in_flight)
         self.budget = retrying.RetryBudget(time.monotonic())
         self.workers = self.busy = 0
@@ -80,7 +81,7 @@ class Channel:
             )
 
     def may_send(self, now: float) -> bool:
-        return now >= self.cool_until and (not self.failures or self.busy == 0)
+        return bool(self.targets) and now >= self.cool_until and (not self.failures or self.busy == 0)
 
 
 def _targets(row: Upstream) -> dict[str, Target]:
@@ -99,6 +100,7 @@ class Pump:
         self.channels: dict[int, Channel] = {}
         self.outcomes: list[Outcome] = []
         self.lease_end = 0.0  # time.monotonic(): nothing is sent later
+        self.stalled = False  # the database takes no results: nothing more is sent
         self._bytes = 0
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -140,8 +142,10 @@ class Pump:
         """Run the loop until something needs the database, at most FLUSH_SECONDS."""
         self._wake.clear()
         self.wake_channels()
-        due = min((d for lane in self.lanes.values() if (d := lane.next_due()) is not None), default=None)
-        timeout = FLUSH_SECONDS if due is None else min(FLUSH_SECONDS, max(0.005, due - time.monotonic()))
+        now = time.monotonic()
+        waiting = (due - now for lane in self.lanes.values() if (due := lane.next_due()) is not None)
+        timeout = min((wait for wait in waiting if wait > 0), default=FLUSH_SECONDS)  # a slot takes what is due already
+        timeout = min(timeout, FLUSH_SECONDS)
         if self._full():
             return
         if self._broken:
@@ -174,7 +178,7 @@ class Pump:
         try:
             while channel.workers <= channel.limit:
                 now = time.monotonic()
-                may_send = now < self.lease_end and channel.may_send(now)
+                may_send = now < self.lease_end and not self.stalled and channel.may_send(now)
                 line = self._take(channel, now) if may_send else None
                 if line is None:
                     await self._park(channel)

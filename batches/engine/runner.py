@@ -5,6 +5,7 @@ in this thread, while the event loop stands still.
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -14,12 +15,12 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
-from batches import lifecycle, tasks
+from batches import identity, lifecycle
 from batches.core.states import Status
 from batches.engine import leases
 from batches.engine.commit import commit
 from batches.engine.permits import NOTHING
-from batches.engine.pump import Outcome, Pump
+from batches.engine.pump import FLUSH_RESULTS, Outcome, Pump
 from batches.engine.stopping import stopping
 from batches.engine.supply import Supply
 from batches.engine.upstream import ATTEMPT_DEADLINE
@@ -29,21 +30,32 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0  # without anything to do, before the loop ends
 HOUSEKEEPING = 0.2  # seconds between looks at batches, permits and upstreams
+MAX_GROUP_BYTES = 8 * 1024 * 1024  # of bodies in one transaction, unless a single one is larger
 DATABASE_PAUSE = 0.1  # seconds, before a database that failed is asked again
 DRAIN_SECONDS = 30.0  # for lines in flight at a stop; at a handover, as long as an attempt may last
 
 
 def run(stop: Callable[[], bool] = stopping, idle: float = IDLE_SECONDS, seconds: float | None = None) -> None:
     """Run what is fairest until a stop, `idle` seconds without work, or `seconds` (then a successor is rung for)."""
-    if stop():
-        return
     close_old_connections()
+    if stop() or leases.live_runners(identity.HOST) >= settings.RUNNERS:
+        return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
         RunnerLoop(loop, stop, idle, seconds or settings.RUNNER_SECONDS).run()
 
 
 async def _make_pump() -> Pump:
     return Pump()
+
+
+def _group(outcomes: list[Outcome]) -> list[Outcome]:
+    """The first of them, as many as one transaction should hold."""
+    size = 0
+    for count, outcome in enumerate(outcomes[:FLUSH_RESULTS]):
+        size += len(outcome.verdict.body)
+        if count and size > MAX_GROUP_BYTES:
+            return outcomes[:count]
+    return outcomes[:FLUSH_RESULTS]
 
 
 class RunnerLoop:
@@ -71,6 +83,8 @@ class RunnerLoop:
                 self._between_turns()
         finally:
             self._loop.run(self._pump.close())
+            self._outcomes += self._pump.take_outcomes()
+            self._commit()
             self._database(self._release_stopped)
             self._database(lambda: leases.unregister(self._row))
 
@@ -98,12 +112,11 @@ class RunnerLoop:
             for held in self._supply.held.values():
                 held.stopped = True
             self._database(self._release_stopped)
-            self._database(tasks.ring_work)
+            self._database(lambda: leases.hand_over(self._row))
 
     def _between_turns(self) -> None:
         now = time.monotonic()
-        if self._outcomes and self._database(lambda: commit(self._outcomes)):
-            self._outcomes = []
+        self._commit()
         if now - self._beaten > leases.HEARTBEAT:
             self._database(self._heartbeat)
         if now - self._kept_house > HOUSEKEEPING:
@@ -113,6 +126,15 @@ class RunnerLoop:
         self._database(self._release_stopped)
         if not self._draining and not self._outcomes:
             self._database(lambda: self._supply.claim(self._row))
+
+    def _commit(self) -> None:
+        """Commit what there is, in groups; while the database takes none, nothing more is sent."""
+        while self._outcomes:
+            group = _group(self._outcomes)
+            self._pump.stalled = not self._database(functools.partial(commit, group))
+            if self._pump.stalled:
+                return
+            del self._outcomes[: len(group)]
 
     def _database(self, work: Callable[[], object]) -> bool:
         """Do `work`; on a database that fails keep what is in memory and go on later. The lease bounds how long."""

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.25  # seconds before a lane that had nothing to claim is asked again
 MAX_HELD = 8192  # lines in hand at most, a lane
+MAX_HELD_BYTES = 256 * 1024 * 1024  # of slices in hand at most
 STORAGE_PAUSE = timedelta(seconds=10)  # before a slice whose bytes could not be read is tried again
 SPEED_WINDOW = 0.5  # seconds
 
@@ -58,18 +59,30 @@ class Supply:
         self._enabled = {}
         for pk, row in rows.items():
             key: LaneKey = (row.model, row.tenant_id)
-            channel = self._pump.channels.get(pk)
-            if channel is None:
-                channel = self._pump.channels[pk] = Channel(row, self._pump.lane(key), key)
-            channel.refresh(row)
-            if row.enabled and channel.targets:
+            channel = self._channel(row, key)
+            usable = channel.key == key and row.enabled and bool(channel.targets)
+            if usable:
                 self._enabled.setdefault(key, []).append(channel)
-            wanted = 0 if draining else self.unfinished(key)
-            if wanted or channel.granted.slots:
-                channel.granted = permits.settle(runner, pk, min(wanted, channel.usable()), channel.busy)
+            wanted = min(self.unfinished(key), channel.usable()) if usable and not draining else 0
+            if wanted or channel.granted.slots or channel.asked:
+                channel.granted = permits.settle(runner, pk, wanted, channel.busy)
+                channel.asked = wanted
         self._dedicated = {(row.model, row.tenant_id) for row in rows.values() if row.tenant_id}
         for pk in set(self._pump.channels) - set(rows):
             self._pump.channels[pk].granted = permits.NOTHING
+        for held in self.held.values():  # nobody is left who could take its lines
+            held.stopped = held.stopped or held.lane not in self._enabled
+
+    def _channel(self, row: Upstream, key: LaneKey) -> Channel:
+        """The upstream's channel; a new one when its model or tenant was changed, once the old one is at rest."""
+        channel = self._pump.channels.get(row.pk)
+        if channel is None or (channel.key != key and not channel.busy):
+            if channel is not None:
+                channel.granted = permits.NOTHING
+            channel = self._pump.channels[row.pk] = Channel(row, self._pump.lane(key), key)
+        if channel.key == key:
+            channel.refresh(row)
+        return channel
 
     def claim(self, runner: Runner) -> None:
         """Claim for the lanes that run low; one that finds nothing is not asked again for a moment."""
@@ -78,14 +91,18 @@ class Supply:
             slots = sum(channel.granted.limit for channel in channels)
             low = slots + int(self._speed(key).measure(lane.finished) * SPEED_WINDOW)
             self._pump.hungry_below[key] = low // 2
-            if len(lane.ready) >= max(low, 1) or self.unfinished(key) > MAX_HELD:
+            if len(lane.ready) >= max(low, 1):
                 continue
-            if time.monotonic() < self._asked_again.get(key, 0.0):
+            full = self.unfinished(key) > MAX_HELD or self._held_bytes() > MAX_HELD_BYTES
+            if full or time.monotonic() < self._asked_again.get(key, 0.0):
                 self._pump.hungry_below[key] = 0
                 continue
             if not self._claim_for(runner, key, channels, max(low, 1) - len(lane.ready)):
                 self._asked_again[key] = time.monotonic() + PAUSE
                 self._pump.hungry_below[key] = 0
+
+    def _held_bytes(self) -> int:
+        return sum(held.claim.length for held in self.held.values())
 
     def _speed(self, key: LaneKey) -> Speed:
         return self._speeds.setdefault(key, Speed(self._pump.lane(key).finished))
@@ -94,13 +111,13 @@ class Supply:
         """Claim slices of one lane. Slots come first: a slice in hand that can't be sent is of no use to anybody."""
         wanted = self._of_lane(key)
         if not any(channel.granted.limit for channel in channels):
-            claimable = Slice.objects.filter(leases.claimable(clock.now()), wanted, batch__status=Status.IN_PROGRESS)
-            if not claimable.exists():
+            claimable = Slice.objects.filter(leases.claimable(clock.now()), wanted, tenant__suspended=False)
+            if not claimable.filter(batch__status=Status.IN_PROGRESS).exists():
                 return False
             runners = max(1, leases.live_runners())
             for channel in channels:  # a share for each runner: the others are about to ask for theirs
-                wanted_slots = -(-channel.max_in_flight // runners)
-                channel.granted = permits.settle(runner, channel.id, wanted_slots, channel.busy)
+                channel.asked = -(-channel.max_in_flight // runners)
+                channel.granted = permits.settle(runner, channel.id, channel.asked, channel.busy)
             lines = sum(channel.granted.limit for channel in channels)
         claims = leases.claim(runner, wanted, lines) if lines else []
         for claim in claims:

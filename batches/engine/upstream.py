@@ -64,7 +64,7 @@ class Client:
             connection = self._pooled(pool, loop.time())
             try:
                 connection = connection or await self._connect(target)
-            except (OSError, TimeoutError, ssl.SSLError):
+            except (OSError, TimeoutError, ValueError):  # a host that can't be one is a ValueError
                 return UNCONNECTED
             reused = connection.used
             try:

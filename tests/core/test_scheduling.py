@@ -1,129 +1,152 @@
-"""Whose slice is next: the urgent, then the tenant that has least in hand for its weight, then the oldest batch."""
-
-from collections import Counter, deque
+"""Whose slice is next: the least virtual time, then the batches in danger, then the oldest batch."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batches.core.scheduling import URGENT_SECONDS, Candidate, ranked
+from batches.core.scheduling import (
+    FAMILIAR,
+    LAG,
+    MARGIN,
+    SAFETY,
+    URGENT_SECONDS,
+    Candidate,
+    Load,
+    corrected,
+    in_danger,
+    ranked,
+    virtual_times,
+    weights,
+)
 from tests.core import searched
 
 DAY = 86_400.0
+CALM = Load(slots=100, pace=0.0)  # whoever has more than an hour left is not in danger
+TENANTS = {1: (1, 0), 2: (3, 0), 3: (1, 20), 4: (2, 50)}  # weight, reserved slots
+
+
+def candidate(
+    batch: int, tenant: int = 1, seconds_left: float = DAY, work: int = 1000, largest: int = 100
+) -> Candidate:
+    weight, reserved = TENANTS[tenant]
+    return Candidate(batch, tenant, weight, reserved, work, largest, seconds_left)
+
+
 CANDIDATES = st.lists(
     st.builds(
-        Candidate,
+        candidate,
         batch=st.integers(1, 1000),
         tenant=st.integers(1, 4),
-        weight=st.just(1),
-        tokens=st.integers(1, 10**6),
         seconds_left=st.floats(-DAY, DAY),
+        work=st.integers(1, 10**6),
+        largest=st.integers(1, 10**4),
     ),
     max_size=20,
-    unique_by=lambda candidate: candidate.batch,
+    unique_by=lambda some: some.batch,
 )
-LEASED = st.dictionaries(st.integers(1, 4), st.integers(0, 10**7))
+LOADS = st.builds(Load, slots=st.integers(0, 1000), pace=st.floats(0, 1))
+SERVED = st.dictionaries(st.integers(1, 4), st.floats(0, 1e12))
 
 
-def weighted(candidates: list[Candidate], weights: list[int]) -> list[Candidate]:
-    return [candidate._replace(weight=weights[candidate.tenant % len(weights)]) for candidate in candidates]
+def standing(some: list[Candidate], load: Load, served: dict[int, float], newest: float = 0.0) -> dict[int, float]:
+    known = {tenant: tag for tenant, tag in served.items() if tenant in {one.tenant for one in some}}
+    return virtual_times(some, weights(some, load), known, newest)
 
 
-def patient(candidates: list[Candidate]) -> list[Candidate]:
-    """The same with time enough, each another."""
-    return [some._replace(seconds_left=URGENT_SECONDS + abs(some.seconds_left)) for some in candidates]
-
-
-@given(CANDIDATES, LEASED, st.lists(st.integers(1, 10), min_size=1))
+@given(CANDIDATES, LOADS, SERVED)
 @searched
-def test_the_ranking_is_every_candidate_once_and_always_the_same(
-    candidates: list[Candidate], leased: dict[int, int], weights: list[int]
+def test_the_order_holds_every_candidate_once_and_is_always_the_same(
+    some: list[Candidate], load: Load, served: dict[int, float]
 ) -> None:
-    some = weighted(candidates, weights)
-    found = ranked(some, leased)
+    virtual = standing(some, load, served)
+    found = ranked(some, load, virtual)
     assert sorted(found) == sorted(some)
-    assert ranked(reversed(some), leased) == found
+    assert ranked(reversed(some), load, virtual) == found
+    assert [virtual[one.tenant] for one in found] == sorted(virtual[one.tenant] for one in some)
 
 
-@given(CANDIDATES, LEASED)
+@given(CANDIDATES, LOADS, SERVED)
 @searched
-def test_the_urgent_go_first_and_the_most_urgent_before_them(
-    candidates: list[Candidate], leased: dict[int, int]
+def test_within_a_tenant_the_nearest_deadline_in_danger_and_then_the_oldest_batch(
+    some: list[Candidate], load: Load, served: dict[int, float]
 ) -> None:
-    found = ranked(candidates, leased)
-    urgent = [candidate.seconds_left for candidate in found if candidate.seconds_left < URGENT_SECONDS]
-    assert [candidate.seconds_left for candidate in found[: len(urgent)]] == sorted(urgent)
+    danger = in_danger(some, load)
+    found = ranked(some, load, standing(some, load, served))
+    for tenant in TENANTS:
+        own = [one for one in found if one.tenant == tenant]
+        urgent = [one for one in danger if one.tenant == tenant]
+        assert own[: len(urgent)] == urgent
+        assert [one.batch for one in own[len(urgent) :]] == sorted(one.batch for one in own[len(urgent) :])
 
 
-@given(CANDIDATES, LEASED, st.lists(st.integers(1, 10), min_size=1))
+@given(CANDIDATES, LOADS)
 @searched
-def test_among_the_patient_the_least_served_for_its_weight_goes_first(
-    candidates: list[Candidate], leased: dict[int, int], weights: list[int]
+def test_no_weight_falls_and_urgency_is_at_most_half(some: list[Candidate], load: Load) -> None:
+    found = weights(some, load)
+    assert all(weight >= TENANTS[tenant][0] for tenant, weight in found.items())
+    urgent = {one.tenant for one in in_danger(some, load)[:1]}
+    for tenant in urgent:
+        rest = sum(weight for other, weight in found.items() if other != tenant)
+        without = weights([one for one in some if one.tenant != tenant], load)
+        assert found[tenant] >= rest * (1 - 1e-9)
+        if not any(TENANTS[one.tenant][1] for one in some):
+            assert found[tenant] <= max(TENANTS[tenant][0], sum(without.values())) + 1e-9
+
+
+@given(CANDIDATES, LOADS, SERVED, st.floats(0, 1e12))
+@searched
+def test_nobody_is_further_behind_than_the_lag(
+    some: list[Candidate], load: Load, served: dict[int, float], newest: float
 ) -> None:
-    found = ranked(patient(weighted(candidates, weights)), leased)
-    served = [leased.get(candidate.tenant, 0) / candidate.weight for candidate in found]
-    assert served == sorted(served)
+    weight = weights(some, load)
+    known = {tenant: tag for tenant, tag in served.items() if tenant in weight}
+    found = virtual_times(some, weight, known, newest)
+    assert set(found) == set(weight)
+    lag = LAG * max((one.largest / weight[one.tenant] for one in some), default=0.0)
+    first = max(known.values(), default=newest)
+    assert all(virtual >= first - lag for virtual in found.values())
+    assert all(found[tenant] >= tag for tenant, tag in known.items())
 
 
-@given(CANDIDATES, LEASED)
-@searched
-def test_within_a_tenant_the_oldest_batch_goes_first(candidates: list[Candidate], leased: dict[int, int]) -> None:
-    found = ranked(patient(candidates), leased)
-    for tenant in {candidate.tenant for candidate in found}:
-        own = [candidate.batch for candidate in found if candidate.tenant == tenant]
-        assert own == sorted(own)
+def test_a_newcomer_stands_just_before_the_least_served() -> None:
+    some = [candidate(1, 1), candidate(2, 2), candidate(3, 3)]
+    virtual = virtual_times(some, {1: 1.0, 2: 1.0, 3: 1.0}, {1: 500.0, 3: 400.0}, 0.0)
+    assert 399.999 < virtual[2] < 400.0
+    assert [one.tenant for one in ranked(some, CALM, virtual)] == [2, 3, 1]
 
 
-def test_an_hour_is_the_edge_of_urgency() -> None:
-    calm, edge, late = (
-        Candidate(1, 1, 1, 100, URGENT_SECONDS + 1),
-        Candidate(2, 2, 1, 100, URGENT_SECONDS),
-        Candidate(3, 2, 1, 100, URGENT_SECONDS - 0.001),
-    )
-    assert ranked([calm, edge, late], {2: 10**9}) == [late, calm, edge]
+def test_when_all_are_new_they_stand_where_the_last_of_all_stood() -> None:
+    assert virtual_times([candidate(1, 1)], {1: 1.0}, {}, 7e6)[1] == pytest.approx(7e6)
 
 
-def test_a_deadline_that_has_passed_is_the_most_urgent() -> None:
-    assert ranked([Candidate(1, 1, 1, 1, 5.0), Candidate(2, 2, 1, 1, -5.0)], {})[0].batch == 2
+def test_while_the_pace_is_unknown_an_hour_is_the_edge_of_danger() -> None:
+    edge, late = candidate(1, seconds_left=URGENT_SECONDS), candidate(2, seconds_left=URGENT_SECONDS - 0.001)
+    assert in_danger([edge, late], CALM) == [late]
+
+
+def test_danger_counts_the_work_that_is_due_before() -> None:
+    """At 0.1 s a token, 10,000 tokens on half of 100 slots take 20 s: 25 with the safety."""
+    load, seconds = Load(slots=100, pace=0.1), SAFETY * 20 + MARGIN
+    first, second = (candidate(n, seconds_left=seconds + 1, work=10_000) for n in (1, 2))
+    assert in_danger([first], load) == []
+    assert in_danger([first, second], load) == [second]
+
+
+def test_a_reservation_is_a_share_of_all_slots() -> None:
+    """Tenant 3 keeps 20 of 100 slots beside weights of 1 and 3: 4 x 20 / 80."""
+    found = weights([candidate(1, 1), candidate(2, 2), candidate(3, 3)], CALM)
+    assert found == {1: 1.0, 2: 3.0, 3: 1.0}
+    more = weights([candidate(1, 1), candidate(2, 2), candidate(3, 3)], Load(slots=40, pace=0.0))
+    assert more == {1: 1.0, 2: 3.0, 3: 4.0}
 
 
 def test_a_weight_of_zero_is_no_division_by_zero() -> None:
-    assert ranked([Candidate(1, 1, 0, 1, DAY)], {1: 5}) == [Candidate(1, 1, 0, 1, DAY)]
+    zero = candidate(1)._replace(weight=0)
+    assert ranked([zero], Load(0, 1.0), virtual_times([zero], weights([zero], Load(0, 1.0)), {}, 0.0)) == [zero]
 
 
-def in_hand(candidates: list[Candidate], steps: int = 400, window: int = 80) -> Counter[int]:
-    """Claim again and again, at most `window` slices in runners' hands, the oldest done first: claims by tenant."""
-    leased: Counter[int] = Counter()
-    hands: deque[Candidate] = deque()
-    claims: Counter[int] = Counter()
-    for _ in range(steps):
-        if len(hands) == window:
-            done = hands.popleft()
-            leased[done.tenant] -= done.tokens
-        best = ranked(candidates, leased)[0]
-        hands.append(best)
-        leased[best.tenant] += best.tokens
-        claims[best.tenant] += 1
-    return claims
-
-
-@pytest.mark.parametrize(("light", "heavy"), [(1, 1), (1, 3), (2, 3), (1, 9)])
-def test_work_in_hand_is_shared_by_weight(light: int, heavy: int) -> None:
-    claims = in_hand([Candidate(1, 1, light, 100, DAY), Candidate(2, 2, heavy, 100, DAY)])
-    assert claims[2] / claims[1] == pytest.approx(heavy / light, rel=0.1)
-
-
-def test_many_batches_win_a_tenant_nothing() -> None:
-    crowd = [Candidate(batch, 1, 1, 100, DAY) for batch in range(1, 11)]
-    claims = in_hand([*crowd, Candidate(99, 2, 1, 100, DAY)])
-    assert claims[2] == pytest.approx(claims[1], rel=0.1)
-
-
-def test_heavy_slices_win_a_tenant_nothing() -> None:
-    claims = in_hand([Candidate(1, 1, 1, 1000, DAY), Candidate(2, 2, 1, 100, DAY)])
-    assert claims[2] / claims[1] == pytest.approx(10, rel=0.2)
-
-
-def test_a_small_batch_that_comes_later_is_next() -> None:
-    whale, minnow = Candidate(1, 1, 1, 10**6, DAY), Candidate(2, 2, 1, 100, DAY)
-    assert ranked([whale, minnow], {1: 10**6})[0] == minnow
+def test_an_estimate_is_believed_until_enough_lines_are_there_and_never_left_far() -> None:
+    assert corrected(1000, 10, FAMILIAR - 1, 10**9) == 1000
+    assert corrected(1000, 10, FAMILIAR, FAMILIAR * 150) == 1500
+    assert corrected(1000, 10, FAMILIAR, 0) == 125
+    assert corrected(1000, 10, FAMILIAR, 10**9) == 8000
