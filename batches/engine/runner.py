@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0  # without anything to do, before the loop ends
 HOUSEKEEPING = 0.2  # seconds between looks at batches, permits and upstreams
+GROUP_RESULTS = 2 * FLUSH_RESULTS  # in one transaction: a turn ends with a few more than it waited for
 MAX_GROUP_BYTES = 8 * 1024 * 1024  # of bodies in one transaction, unless a single one is larger
 DATABASE_PAUSE = 0.1  # seconds, before a database that failed is asked again
 DRAIN_SECONDS = 30.0  # for lines in flight at a stop; at a handover, as long as an attempt may last
@@ -51,11 +52,11 @@ async def _make_pump() -> Pump:
 def _group(outcomes: list[Outcome]) -> list[Outcome]:
     """The first of them, as many as one transaction should hold."""
     size = 0
-    for count, outcome in enumerate(outcomes[:FLUSH_RESULTS]):
+    for count, outcome in enumerate(outcomes[:GROUP_RESULTS]):
         size += len(outcome.verdict.body)
         if count and size > MAX_GROUP_BYTES:
             return outcomes[:count]
-    return outcomes[:FLUSH_RESULTS]
+    return outcomes[:GROUP_RESULTS]
 
 
 class RunnerLoop:
