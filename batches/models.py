@@ -197,7 +197,9 @@ class Slice(models.Model):
         constraints = [models.UniqueConstraint(fields=["batch", "index"], name="slice_once")]
         indexes = [
             models.Index(fields=["batch", "index"], name="slice_open", condition=Q(state__lt=2)),
-            models.Index(fields=["model", "tenant", "virtual"], name="slice_tagged", condition=~Q(virtual=None)),
+            models.Index(
+                fields=["model", "tenant", "virtual"], name="slice_tagged", condition=Q(virtual__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:

@@ -116,7 +116,16 @@ def web_server(django_db_setup: None) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "provocative.wsgi:application", "--no-ws"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--blocking-threads", str(settings.WEB_THREADS)]
+    command += [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--blocking-threads",
+        str(settings.WEB_THREADS),
+    ]
     environ = os.environ | {"DATABASE_URL": database_url(), "PROVOCATIVE_ROLE": "web", "LOG_LEVEL": "ERROR"}
     process = subprocess.Popen(command, env=environ, cwd=settings.BASE_DIR, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"

@@ -58,8 +58,8 @@ def test_an_upstream_of_eight_is_kept_full_and_fails_no_line(owner: Person, witn
     """As full as by a limit of 8 that the operator set: what the database takes is in both."""
     Upstream.objects.update(max_in_flight=8)
     witness.configure(slots=8, latency_ms=[20, 30])
-    all_completed(owner, submit_and_work(owner, 200, work))
-    ideal = goodput(witness, 200)
+    all_completed(owner, submit_and_work(owner, 600, work))
+    ideal = goodput(witness, 600)
     witness.reset(keep_settings=True)
     Upstream.objects.update(max_in_flight=64)
     batch = submit_and_work(owner, 600, work)
@@ -78,8 +78,9 @@ def test_an_upstream_of_eight_is_kept_full_and_fails_no_line(owner: Person, witn
 
 @pytest.mark.parametrize("status", ["503", "500"])
 def test_a_time_of_errors_fails_no_line_and_makes_no_storm(
-    owner: Person, witness: Witness, work: Work, status: str
+    owner: Person, witness: Witness, work: Work, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
+    monkeypatch.setattr("batches.core.retrying.BACKOFF_BASE", 0.3)
     witness.configure(latency_ms=[5, 10])
     batch = submit(owner, numbered(300))
     work(stop=during(50, 0.6, witness, fault_rates={status: 1.0}))
@@ -109,6 +110,7 @@ def test_an_upstream_that_refuses_everything_fails_its_lines_in_the_end(
     for name in ("BACKOFF_CAP", "COOL_CAP"):
         monkeypatch.setattr(f"batches.core.retrying.{name}", 0.02)
     monkeypatch.setattr("batches.core.retrying.BUDGET_SHARE", 1.0)
+    monkeypatch.setattr("batches.core.retrying.MAX_ATTEMPTS", 4)
     batch = submit(owner, numbered(2, faults=["429"]))
     work()
     ledgers_agree(owner, batch)
