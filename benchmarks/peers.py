@@ -43,7 +43,7 @@ async def bare(lines: Iterator[bytes], base_url: str) -> tuple[float, int]:
 
         async def send(body: dict[str, Any]) -> bytes:
             async with session.post(base_url + "/chat/completions", json=body) as answer:
-                return await answer.read()
+                return bytes(await answer.read())
 
         return await drain(lines, send)
 
