@@ -17,7 +17,7 @@ from msgspec import json
 
 from batches import clock, lifecycle
 from batches.core.rendering import render
-from batches.core.states import TAKING, Status
+from batches.core.states import CLOSING, TAKING, Status
 from batches.engine import leases
 from batches.engine.lines import Held
 from batches.engine.pump import Outcome
@@ -66,6 +66,8 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], now: datetime) -> None:
     _advance_slices({outcome.line.held: outcome for outcome in outcomes}, outcomes)
     if batch.status == Status.IN_PROGRESS and batch.completed + batch.failed + len(fresh) == batch.total:
         lifecycle.finalize_now(batch.pk)
+    elif batch.status in CLOSING:
+        lifecycle.close_if_drained(batch.pk)  # this may have been the last slice in flight
 
 
 def _report_uncharged(batch: Batch, outcomes: list[Outcome]) -> None:

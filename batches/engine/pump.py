@@ -267,5 +267,6 @@ class Pump:
         self.outcomes.append(Outcome(line, verdict, channel.id, int((now - line.started) * 1000)))
         self._bytes += len(verdict.body)
         channel.lane.finished += 1
-        if self._full() or self._hungry(channel):
+        idle = not channel.busy and not channel.lane.ready  # the last line of a batch: commit it now
+        if idle or self._full() or self._hungry(channel):
             self._wake.set()
