@@ -114,6 +114,3 @@ class Lane:
     def next_due(self) -> float | None:
         """When the next waiting line is due, on the loop's clock."""
         return self._delayed[0][0] if self._delayed else None
-
-    def waiting(self) -> int:
-        return len(self._delayed)

@@ -161,9 +161,6 @@ class Pump:
         outcomes, self.outcomes, self._bytes = self.outcomes, [], 0
         return outcomes
 
-    def in_flight(self) -> int:
-        return sum(channel.busy for channel in self.channels.values())
-
     async def close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
