@@ -189,6 +189,8 @@ class Slice(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     runner = models.ForeignKey(Runner, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     attempts = models.PositiveIntegerField(default=0, help_text="Claims since the last commit or clean release.")
+    sole_line = models.PositiveIntegerField(default=0, help_text="Of a suspect: the line last in flight alone.")
+    sole_sends = models.PositiveSmallIntegerField(default=0, help_text="How often it was, without a result.")
     not_before = models.DateTimeField(null=True, blank=True, help_text="A released slice whose lines all wait.")
     carried = models.TextField(default="", blank=True, help_text="JSON: [line, attempts, not before] of tried lines.")
     virtual = models.FloatField(null=True, blank=True, help_text="Its tenant's virtual time after its first claim.")

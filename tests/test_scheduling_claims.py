@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from batches import clock, tasks
 from batches.core.scheduling import FAMILIAR
 from batches.core.states import Status
-from batches.engine import leases
+from batches.engine import leases, standing
 from batches.models import Batch, Runner, Slice, Upstream
 from tenants.models import Tenant
 from tests.conftest import Person, step
@@ -77,8 +77,8 @@ def test_slots_are_those_of_the_lane(owner: Person, outsider: Person, witness: W
     """A tenant with upstreams of its own uses only them, and nobody else does."""
     own = outsider.tenant
     Upstream.objects.create(model="witness", base_url="http://other.invalid/v1", max_in_flight=960, tenant=own)
-    assert leases._load("witness", {owner.tenant.pk}).slots == 32
-    assert leases._load("witness", {own.pk}).slots == 960
+    assert standing.load("witness", {owner.tenant.pk}).slots == 32
+    assert standing.load("witness", {own.pk}).slots == 960
 
 
 def test_a_batch_in_danger_goes_first_and_its_tenant_has_half(owner: Person, outsider: Person, runner: Runner) -> None:
@@ -137,8 +137,8 @@ def test_what_lines_really_took_corrects_the_estimate(owner: Person, runner: Run
 def test_two_runners_that_looked_at_once_count_both_slices(owner: Person, runner: Runner) -> None:
     batch = submit(owner, 64)
     stand = (0.0, 1.0)
-    first, _ = leases._claim_next(runner, batch.pk, LANE, stand)
-    second, _ = leases._claim_next(leases.register(), batch.pk, LANE, stand)
+    first, _ = leases._claim_next(runner, batch.pk, LANE, stand, False)
+    second, _ = leases._claim_next(leases.register(), batch.pk, LANE, stand, False)
     assert first is not None and second is not None
     assert second.virtual == first.virtual + second.tokens
 

@@ -13,6 +13,7 @@ MESSAGES = {
     "request_timeout": "The model server did not answer in time, also when asked again.",
     "upstream_redirect": "The model server answered with a redirect, which is not followed.",
     "upstream_unreachable": "The model server could not be reached, also when tried again.",
+    "worker_crashed": "The worker that ran this line died three times, with nothing else in its hands.",
 }
 
 

@@ -143,10 +143,14 @@ def _count(batch: Batch, fresh: list[Outcome], wasted: int) -> None:
 
 
 def _advance_slices(helds: dict[Held, Outcome], outcomes: list[Outcome]) -> None:
-    """A slice whose lines all have a result is done; a commit shows that its runner lives: attempts begin anew."""
+    """A slice whose lines all have a result is done; a commit shows that its runner lives: attempts begin anew.
+
+    Not those of a suspect: the lines that it has not sent yet are still suspected.
+    """
     done_now: dict[Held, int] = defaultdict(int)
     for outcome in outcomes:
         done_now[outcome.line.held] += 1
     for held in helds:
         state = Slice.State.DONE if done_now[held] == held.open else Slice.State.LEASED
-        Slice.objects.filter(pk=held.claim.slice, lease_token=held.claim.token).update(state=state, attempts=0)
+        alive = {} if held.claim.suspect else {"attempts": 0}
+        Slice.objects.filter(pk=held.claim.slice, lease_token=held.claim.token).update(state=state, **alive)

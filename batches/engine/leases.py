@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
-from django.db.models import Count, F, Max, OuterRef, Q, Subquery, Sum
+from django.db.models import F, Q
 
 from batches import clock, identity, tasks
-from batches.core.scheduling import Candidate, Load, corrected, ranked, virtual_times, weights
+from batches.core.scheduling import corrected, ranked, virtual_times, weights
 from batches.core.states import ACTIVE, Status
-from batches.models import Batch, Permit, Result, Runner, Slice, Upstream
-from tenants.models import Tenant
+from batches.engine import standing
+from batches.models import Batch, Permit, Runner, Slice
 
 LEASE = timedelta(seconds=30)
 HEARTBEAT = 5.0  # seconds
-PACE_RESULTS = 512  # latest results that say how fast a model is
+SUSPECT_AFTER = 2  # runners that a slice lost in a row, without a commit between
 
 
 @dataclass(eq=False)
@@ -43,6 +43,8 @@ class Claim:
     endpoint: str
     secret: str
     rates: str
+    suspect: bool = False  # engine/suspects.py
+    sole: tuple[int, int] = (0, 0)  # its line that was last sent alone, and how often since a commit of it
     carried: dict[int, tuple[int, float]] = field(default_factory=dict)  # line -> attempts, not before (unix time)
 
 
@@ -126,26 +128,34 @@ def bury_expired() -> int:
     return dead.delete()[0]
 
 
-def claimable(now: datetime) -> Q:
-    """Slices that may be claimed: waiting ones, and those whose lease ran out."""
+def claimable(now: datetime, suspects: bool | None = None) -> Q:
+    """Slices that may be claimed: waiting ones, and those whose lease ran out; all, only suspects, or no suspects."""
     due = Q(not_before=None) | Q(not_before__lte=now)
     waiting = Q(state=Slice.State.WAITING) & due
-    return waiting | Q(state=Slice.State.LEASED, lease_until__lt=now)
+    found = waiting | Q(state=Slice.State.LEASED, lease_until__lt=now)
+    if suspects is None:
+        return found
+    return found & (Q(attempts__gte=SUSPECT_AFTER) if suspects else Q(attempts__lt=SUSPECT_AFTER))
 
 
-def claim(runner: Runner, wanted: Q, lines: int) -> list[Claim]:
-    """Claim the slices whose turn it is among `wanted`, until they hold at least `lines` lines or there are no more."""
-    candidates = _candidates(wanted, clock.now())
+def claim(runner: Runner, wanted: Q, lines: int, suspects: bool = False) -> list[Claim]:
+    """Claim the slices whose turn it is among `wanted`, until they hold at least `lines` lines or there are no more.
+
+    Suspects are claimed by themselves: engine/suspects.py.
+    """
+    now = clock.now()
+    candidates = standing.candidates(wanted, claimable(now, suspects), now)
     if not candidates:
         return []
     model = Slice.objects.filter(batch=candidates[0].batch).filter(wanted).values_list("model", flat=True)[0]
-    load = _load(model, {candidate.tenant for candidate in candidates})
+    load = standing.load(model, {candidate.tenant for candidate in candidates})
     weight = weights(candidates, load)
-    virtual = virtual_times(candidates, weight, *_served(model, list(weight)))
+    virtual = virtual_times(candidates, weight, *standing.served(model, list(weight)))
     claims: list[Claim] = []
     while candidates and lines > 0:
         best = ranked(candidates, load, virtual)[0]
-        claimed, count = _claim_next(runner, best.batch, wanted, (virtual[best.tenant], weight[best.tenant]))
+        stand = (virtual[best.tenant], weight[best.tenant])
+        claimed, count = _claim_next(runner, best.batch, wanted, stand, suspects)
         if claimed is None:
             candidates.remove(best)
             continue
@@ -155,57 +165,20 @@ def claim(runner: Runner, wanted: Q, lines: int) -> list[Claim]:
     return claims
 
 
-def _candidates(wanted: Q, now: datetime) -> list[Candidate]:
-    """Batches with a slice that can be claimed. Their work is all that is not done, in hand or not."""
-    unfinished = Slice.objects.filter(
-        wanted, state__lt=Slice.State.DONE, batch__status=Status.IN_PROGRESS, tenant__suspended=False
-    )
-    rows = (
-        unfinished.values_list("batch_id", "tenant_id", "tenant__weight", "tenant__reserved_slots", "batch__deadline")
-        .annotate(Sum("tokens"), Max("tokens"), open=Count("pk", filter=claimable(now)))
-        .filter(open__gt=0)
-    )
-    return [
-        Candidate(batch, tenant, weight, reserved, work, largest, (deadline - now).total_seconds())
-        for batch, tenant, weight, reserved, deadline, work, largest, _ in rows
-    ]
-
-
-def _load(model: str, tenants: set[int]) -> Load:
-    """The model's slots, for a tenant with upstreams of its own those, and their pace in the latest results."""
-    rows = Upstream.objects.filter(model=model, enabled=True)
-    dedicated = [row for row in rows if row.tenant_id in tenants]
-    upstreams = dedicated or [row for row in rows if row.tenant_id is None]
-    newest = Result.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    latest = Result.objects.filter(pk__gt=newest - PACE_RESULTS, upstream_id__in=[row.pk for row in upstreams])
-    spent, tokens = latest.aggregate(
-        spent=Sum("latency_ms"), tokens=Sum(F("input_tokens") + F("output_tokens"))
-    ).values()
-    return Load(sum(row.max_in_flight for row in upstreams), spent / 1000 / tokens if tokens else 0.0)
-
-
-def _served(model: str, tenants: list[int]) -> tuple[dict[int, float], float]:
-    """The virtual time of each of these tenants' last claim of the model; and the last of all, if none has any."""
-    last = Slice.objects.filter(model=model, tenant=OuterRef("pk"), virtual__isnull=False).order_by("-virtual")
-    rows = Tenant.objects.filter(pk__in=tenants).values_list("pk", Subquery(last.values("virtual")[:1]))
-    served = {tenant: virtual for tenant, virtual in rows if virtual is not None}
-    if served:
-        return served, 0.0
-    tagged = Slice.objects.filter(model=model, virtual__isnull=False)
-    return served, tagged.aggregate(newest=Max("virtual"))["newest"] or 0.0
-
-
-def _claim_next(runner: Runner, batch_pk: int, wanted: Q, stand: tuple[float, float]) -> tuple[Claim | None, int]:
+def _claim_next(
+    runner: Runner, batch_pk: int, wanted: Q, stand: tuple[float, float], suspects: bool
+) -> tuple[Claim | None, int]:
     """Claim the batch's next open slice under the batch's lock, so that a cancel sees either all of it or nothing."""
     with transaction.atomic():
         batch = Batch.objects.select_for_update(no_key=True).get(pk=batch_pk)
         now = clock.now()
-        row = Slice.objects.filter(claimable(now), wanted, batch=batch).order_by("index").first()
+        open_ = claimable(now, suspects)
+        row = Slice.objects.filter(open_, wanted, batch=batch).order_by("index").first()
         if row is None or batch.status != Status.IN_PROGRESS:
             return None, 0
         token = secrets.token_hex(16)
         row.virtual = _tag(batch, row, *stand)
-        claimed = Slice.objects.filter(claimable(now), pk=row.pk).update(
+        claimed = Slice.objects.filter(open_, pk=row.pk).update(
             state=Slice.State.LEASED,
             lease_token=token,
             lease_until=now + LEASE,
@@ -247,6 +220,8 @@ def _as_claim(batch: Batch, row: Slice, token: str) -> Claim:
         endpoint=batch.endpoint,
         secret=batch.secret,
         rates=batch.rates,
+        suspect=row.attempts >= SUSPECT_AFTER,
+        sole=(row.sole_line, row.sole_sends),
         carried=carried,
     )
 
@@ -266,8 +241,19 @@ def finish(claim_: Claim) -> None:
     Slice.objects.filter(pk=claim_.slice, lease_token=claim_.token).update(state=Slice.State.DONE)
 
 
+def accuse(claim_: Claim, line: int) -> int:
+    """Write down that `line` is about to be in flight alone; how often it was, now included. 0: the slice was lost."""
+    last, before = claim_.sole
+    sends = before + 1 if line == last else 1
+    mine = Slice.objects.filter(pk=claim_.slice, lease_token=claim_.token)
+    return sends if mine.update(sole_line=line, sole_sends=sends) else 0
+
+
 def release(claim_: Claim, carried: dict[int, tuple[int, float]], not_before: datetime | None = None) -> bool:
-    """Hand a slice back with the attempts of the lines that were tried; False when it is no longer ours."""
+    """Hand a slice back with the attempts of the lines that were tried; False when it is no longer ours.
+
+    A suspect stays one.
+    """
     kept = [[line, attempts, moment] for line, (attempts, moment) in carried.items()]
     return bool(
         Slice.objects.filter(pk=claim_.slice, lease_token=claim_.token).update(
@@ -275,7 +261,7 @@ def release(claim_: Claim, carried: dict[int, tuple[int, float]], not_before: da
             lease_token="",
             lease_until=None,
             runner=None,
-            attempts=0,
+            attempts=SUSPECT_AFTER if claim_.suspect else 0,
             not_before=not_before,
             carried=json.dumps(kept) if kept else "",
         )

@@ -55,6 +55,8 @@ class Held:
         lines = []
         for number, offset, length, chain, _ in planning.unpack(self.claim.entries):
             if number not in finished:
+                if self.claim.suspect:
+                    chain = -number  # each for itself: engine/suspects.py
                 sent = requests.sendable(data[offset : offset + length])
                 attempts = self.carried.get(number, (0, 0.0))[0]
                 lines.append(Line(self, number, chain, bytes(sent.custom_id), bytes(sent.body), attempts))

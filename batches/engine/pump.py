@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
     line: Line
     verdict: Verdict
-    upstream: int
+    upstream: int | None
     latency_ms: int
 
 
@@ -155,6 +155,10 @@ class Pump:
                 await self._wake.wait()
         except TimeoutError:
             pass
+
+    def fail(self, line: Line, verdict: Verdict) -> None:
+        """A line ends without being sent."""
+        self.outcomes.append(Outcome(line, verdict, None, 0))
 
     def take_outcomes(self) -> list[Outcome]:
         """The results so far; from now on they are the caller's."""

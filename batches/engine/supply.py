@@ -11,6 +11,7 @@ from batches.core.states import Status
 from batches.engine import leases, permits
 from batches.engine.lines import Held, LaneKey
 from batches.engine.pump import Channel, Pump
+from batches.engine.suspects import Parole
 from batches.models import Runner, Slice, Upstream
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 PAUSE = 0.25  # seconds before a lane that had nothing to claim is asked again
 MAX_HELD = 8192  # lines in hand at most, a lane
 MAX_HELD_BYTES = 256 * 1024 * 1024  # of slices in hand at most
+SUSPECT_LOOK = 5.0  # seconds between looks for suspects
 STORAGE_PAUSE = timedelta(seconds=10)  # before a slice whose bytes could not be read is tried again
 SPEED_WINDOW = 0.5  # seconds
 
@@ -46,6 +48,8 @@ class Supply:
         self._enabled: dict[LaneKey, list[Channel]] = {}
         self._speeds: dict[LaneKey, Speed] = {}
         self._asked_again: dict[LaneKey, float] = {}
+        self._looks_at = 0.0  # when it looks for suspects again
+        self._parole: Parole | None = None  # a suspect in hand: nothing else is
 
     def unfinished(self, key: LaneKey) -> int:
         """Lines in hand that may still be sent or are in flight."""
@@ -86,6 +90,9 @@ class Supply:
 
     def claim(self, runner: Runner) -> None:
         """Claim for the lanes that run low; one that finds nothing is not asked again for a moment."""
+        if self._suspects(runner):
+            self._pump.hungry_below.clear()
+            return
         for key, channels in self._enabled.items():
             lane = self._pump.lane(key)
             slots = sum(channel.granted.limit for channel in channels)
@@ -101,28 +108,55 @@ class Supply:
                 self._asked_again[key] = time.monotonic() + PAUSE
                 self._pump.hungry_below[key] = 0
 
+    def _suspects(self, runner: Runner) -> bool:
+        """Whether a suspect slice is in hand, or hands are being emptied for one."""
+        if self._parole is not None:
+            if not self.held or not self._parole.widen(self._pump):
+                self._end_parole()
+            return True
+        if time.monotonic() < self._looks_at:
+            return False
+        wanted = {key: channels for key, channels in self._enabled.items() if self._claimable(key, suspects=True)}
+        if wanted and self.held:
+            for held in self.held.values():
+                held.stopped = True
+            return True
+        self._looks_at = time.monotonic() + SUSPECT_LOOK
+        return any(self._claim_for(runner, key, channels, 1, suspects=True) for key, channels in wanted.items())
+
+    def _end_parole(self) -> None:
+        """Every line of it was sent and its runner lives, or it is gone: look for the next one at once."""
+        self._parole, self._looks_at = None, 0.0
+        for held in self.held.values():
+            held.claim.suspect = False
+
     def _held_bytes(self) -> int:
         return sum(held.claim.length for held in self.held.values())
 
     def _speed(self, key: LaneKey) -> Speed:
         return self._speeds.setdefault(key, Speed(self._pump.lane(key).finished))
 
-    def _claim_for(self, runner: Runner, key: LaneKey, channels: list[Channel], lines: int) -> bool:
+    def _claim_for(
+        self, runner: Runner, key: LaneKey, channels: list[Channel], lines: int, suspects: bool = False
+    ) -> bool:
         """Claim slices of one lane. Slots come first: a slice in hand that can't be sent is of no use to anybody."""
-        wanted = self._of_lane(key)
         if not any(channel.granted.limit for channel in channels):
-            claimable = Slice.objects.filter(leases.claimable(clock.now()), wanted, tenant__suspended=False)
-            if not claimable.filter(batch__status=Status.IN_PROGRESS).exists():
+            if not self._claimable(key, suspects):
                 return False
             runners = max(1, leases.live_runners())
             for channel in channels:  # a share for each runner: the others are about to ask for theirs
                 channel.asked = -(-channel.max_in_flight // runners)
                 channel.granted = permits.settle(runner, channel.id, channel.asked, channel.busy)
-            lines = sum(channel.granted.limit for channel in channels)
-        claims = leases.claim(runner, wanted, lines) if lines else []
+            slots = sum(channel.granted.limit for channel in channels)
+            lines = min(lines, slots) if suspects else slots
+        claims = leases.claim(runner, self._of_lane(key), lines, suspects) if lines else []
         for claim in claims:
             self._take_in_hand(claim, key)
         return bool(claims)
+
+    def _claimable(self, key: LaneKey, suspects: bool) -> bool:
+        slices = Slice.objects.filter(leases.claimable(clock.now(), suspects), self._of_lane(key))
+        return slices.filter(batch__status=Status.IN_PROGRESS, tenant__suspended=False).exists()
 
     def _of_lane(self, key: LaneKey) -> Q:
         model, tenant = key
@@ -143,4 +177,7 @@ class Supply:
             leases.finish(claim)
             return
         self.held[claim.slice] = held
-        self._pump.admit(held, lines)
+        if claim.suspect:
+            self._parole = Parole(lines)
+        else:
+            self._pump.admit(held, lines)
