@@ -41,8 +41,11 @@ class Writer:
             self._file = default_storage.open(key, "wb")
 
     def write(self, data: bytes) -> None:
-        with _as_disk_error(self.key):
+        if self._local:
             self._file.write(data)
+        else:
+            with _as_disk_error(self.key):
+                self._file.write(data)
         self._hash.update(data)
         self.bytes += len(data)
 

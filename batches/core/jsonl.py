@@ -93,14 +93,15 @@ def lines(chunks: Iterable[bytes], limit: int) -> Iterator[Line]:
             yield from current.line(number, mark.skipped)
             number, current = number + 1, _Open(limit)
             for match in _FILLED.finditer(chunk, position):
-                start = chunk.rfind(b"\n", position - 1, match.start()) + 1
-                number += chunk.count(b"\n", position, start)
-                position = start
-                if match.end() == len(chunk):
+                start, end = chunk.rfind(b"\n", position - 1, match.start()) + 1, match.end()
+                if start > position:
+                    number += chunk.count(b"\n", position, start)
+                    position = start
+                if end == len(chunk):
                     break
-                current.begin(base + start).add(chunk[start : match.end()])
-                yield from current.line(number, mark.skipped)
-                number, position, current = number + 1, match.end() + 1, _Open(limit)
+                data = chunk[start:end] if end - start <= limit else None
+                yield Line(number, mark.skipped + base + start, end - start, data)
+                number, position = number + 1, end + 1
             else:
                 start = chunk.rfind(b"\n", position - 1) + 1
                 number += chunk.count(b"\n", position, start)

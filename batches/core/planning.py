@@ -27,23 +27,24 @@ class Columns:
         self.numbers, self.offsets, self.lengths = array("I"), array("Q"), array("I")
         self.models, self.tokens = array("I"), array("I")
         self.model_names: dict[str, int] = {}
-        self._levels = [array("q") for _ in LEVELS]
+        self._levels: dict[int, list[int]] = {}  # position -> hashes, of prompts that have a prefix at all
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def add(self, number: int, offset: int, length: int, model: str, prefix: bytes, tokens: int) -> None:
+        if len(prefix) >= PREFIX_BYTES:
+            self._levels[len(self.numbers)] = [hash(prefix[:size]) for size in LEVELS if len(prefix) >= size]
         self.numbers.append(number)
         self.offsets.append(offset)
         self.lengths.append(length)
         self.models.append(self.model_names.setdefault(model, len(self.model_names)))
         self.tokens.append(tokens)
-        for size, level in zip(LEVELS, self._levels, strict=True):
-            level.append(hash(prefix[:size]) if len(prefix) >= size else 0)
 
     def prefix_hash(self, position: int, level: int) -> int:
         """The hash of the prompt's first LEVELS[level] bytes; 0 when it is shorter."""
-        return self._levels[level][position]
+        hashes = self._levels.get(position, ())
+        return hashes[level] if level < len(hashes) else 0
 
 
 class Planned(NamedTuple):

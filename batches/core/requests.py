@@ -50,17 +50,20 @@ class _Envelope(msgspec.Struct):
     url: str | None = None
 
 
+_ABSENT = msgspec.Raw()  # no JSON value is empty
+
+
 class _Body(msgspec.Struct):
     model: str
-    stream: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw()
-    instructions: msgspec.Raw = msgspec.Raw()
-    messages: msgspec.Raw = msgspec.Raw()
-    prompt: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    max_tokens: msgspec.Raw = msgspec.Raw()
-    max_completion_tokens: msgspec.Raw = msgspec.Raw()
-    max_output_tokens: msgspec.Raw = msgspec.Raw()
+    stream: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
+    instructions: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+    max_tokens: msgspec.Raw = _ABSENT
+    max_completion_tokens: msgspec.Raw = _ABSENT
+    max_output_tokens: msgspec.Raw = _ABSENT
 
 
 class Sendable(msgspec.Struct):
@@ -71,8 +74,10 @@ class Sendable(msgspec.Struct):
 
 
 _READ = frozenset((*_Envelope.__struct_fields__, *_Body.__struct_fields__))  # keys that count for us
-_QUOTED = tuple(f'"{key}"'.encode() for key in sorted(_READ))
-_ESCAPED = (b"\\u005", b"\\u006", b"\\u007")  # a letter of a key, written as an escape
+_ALWAYS = tuple(f'"{key}"'.encode() for key in ("custom_id", "body", "method", "url", "model"))
+_OPTIONAL = tuple((key, f'"{key}"'.encode()) for key in _Body.__struct_fields__ if key != "model")
+_ESCAPED = re.compile(rb"\\u00[567]")  # a letter of a key, written as an escape
+_SOME_MESSAGE = re.compile(rb"\[\s*[^\s\]]")
 _envelope = msgspec.json.Decoder(_Envelope)
 _body = msgspec.json.Decoder(_Body)
 sendable = msgspec.json.Decoder(Sendable).decode
@@ -93,7 +98,7 @@ def parse(data: bytes, endpoint: str) -> Request | Fault:
         body = _body.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return _explain_body(raw, error)
-    fault = _duplicate_key(data) or _body_fault(body, endpoint)
+    fault = _duplicate_key(data, body) or _body_fault(body, endpoint)
     return fault or Request(envelope.custom_id, body.model, _prefix(body), _tokens(body, raw, endpoint))
 
 
@@ -181,38 +186,51 @@ def _body_fault(body: _Body, endpoint: str) -> Fault | None:
     names = _PROMPT_FIELDS[endpoint]
     if all(bytes(getattr(body, name)) in (b"", b"null") for name in names):
         return Fault("invalid_body", f"body.{names[0]} is missing: {endpoint} needs it.", f"body.{names[0]}")
-    if endpoint == ENDPOINTS[0] and not re.match(rb"\[\s*[^\s\]]", bytes(body.messages)):
+    if endpoint == ENDPOINTS[0] and not _SOME_MESSAGE.match(bytes(body.messages)):
         return Fault("invalid_body", "body.messages must be an array with at least one message.", "body.messages")
     return None
 
 
 class _Keys(NamedTuple):
-    """What is kept of an object on the way up, so that no deep tree is built: a key that stands twice, and its body."""
+    """What is kept of an object on the way up, so that no deep tree is built: keys that stand twice, and its body."""
 
-    twice: str | None
+    twice: frozenset[str]
     body: Any = None
 
 
-_PLAIN = _Keys(None)
+_PLAIN = _Keys(frozenset())
 
 
 def _keys(pairs: list[tuple[str, Any]]) -> _Keys:
     names = [name for name, _ in pairs if name in _READ]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(names) > len(set(names)) else None
+    once = set(names)
+    twice = frozenset(name for name in once if names.count(name) > 1) if len(names) > len(once) else frozenset()
     body = next((value for name, value in pairs if name == "body" and isinstance(value, _Keys)), None)
     return _Keys(twice, body) if twice or body else _PLAIN
 
 
-def _duplicate_key(data: bytes) -> Fault | None:
+def _surely_single(data: bytes, body: _Body) -> bool:
+    """Whether counting tells that no key we read stands twice: so for most lines. What is absent can't stand twice."""
+    if b"\\u00" in data and _ESCAPED.search(data):
+        return False
+    for quoted in _ALWAYS:
+        if data.count(quoted) > 1:
+            return False
+    for key, quoted in _OPTIONAL:  # noqa: SIM110 - run for every line, a generator costs as much as the counting
+        if getattr(body, key) is not _ABSENT and data.count(quoted) > 1:
+            return False
+    return True
+
+
+def _duplicate_key(data: bytes, body: _Body) -> Fault | None:
     """A key that we read, twice at the top of the line or of its body, however its letters are written."""
-    if all(data.count(key) <= 1 for key in _QUOTED) and not any(escape in data for escape in _ESCAPED):
-        return None  # most lines are cleared by counting alone
+    if _surely_single(data, body):
+        return None
     top = json.loads(data, object_pairs_hook=_keys, parse_int=len, parse_float=len)
-    for where, keys in (("", top), ("body.", top.body)):
-        if keys is not None and keys.twice:
-            return Fault(
-                "duplicate_key", f"The key {where}{keys.twice} stands twice: keep one.", f"{where}{keys.twice}"
-            )
+    for where, keys, read in (("", top, _Envelope), ("body.", top.body, _Body)):
+        for key in read.__struct_fields__:
+            if keys is not None and key in keys.twice:
+                return Fault("duplicate_key", f"The key {where}{key} stands twice: keep one.", f"{where}{key}")
     return None
 
 

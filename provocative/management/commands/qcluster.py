@@ -1,5 +1,6 @@
 """`manage.py qcluster`: django-q2's cluster, with a stop that runners hear and no process that outlives its parent."""
 
+import gc
 import os
 from types import FrameType
 from typing import Any
@@ -59,6 +60,8 @@ class Command(qcluster.Command):  # type: ignore[misc]
         if name := options.get("cluster_name"):
             os.environ["Q_CLUSTER_NAME"] = name
         django_q.cluster.Sentinel = StrictSentinel
+        gc.collect()
+        gc.freeze()  # what is loaded is never garbage: workers' collections pass over it, and its pages stay shared
         cluster = StoppableCluster()
         cluster.start()
         if options.get("run_once"):
