@@ -115,6 +115,24 @@ def test_a_bad_answer_is_tried_again(owner: Person, witness: Witness, work: Work
     assert set(Result.objects.values_list("attempts", flat=True)) == {2}
 
 
+@pytest.mark.parametrize("kind", ["llamacpp", "vllm"])
+def test_a_chain_of_one_prefix_goes_on_before_another_begins(
+    owner: Person, witness: Witness, work: Work, kind: str
+) -> None:
+    Upstream.objects.update(max_in_flight=1, kind=kind)
+    families = [[{"role": "system", "content": letter * 2000}, {"role": "user"}] for letter in "abc"]
+    lines = []
+    for number in range(12):
+        system, user = families[number % 3]
+        asked = {**user, "content": f"line:{number}"}
+        lines.append(request_line(str(number), custom_id=f"line:{number}", messages=[system, asked]))
+    batch = submit(owner, lines)
+    work()
+    ledgers_agree(owner, batch)
+    sent = [int(entry.marker.removeprefix("line:")) for entry in witness.log()]
+    assert [number % 3 for number in sent] == [0] * 4 + [1] * 4 + [2] * 4
+
+
 def test_a_dropped_reused_connection_is_no_attempt(owner: Person, witness: Witness, work: Work) -> None:
     Upstream.objects.update(max_in_flight=1)
     batch = submit(owner, [*numbered(1), request_line("1", custom_id="line:1", faults=["drop-reused"])])

@@ -2,7 +2,8 @@
 
 A lane is one model for one tenant's dedicated upstreams, or for everybody's shared ones. Its upstreams take lines
 from it as they have room, so the least loaded takes most. A chain's next line becomes ready when the one before it has
-an outcome; a line that must be retried leaves its chain.
+an outcome, and goes first: the slot that is free now has the chain's prefix in its cache. A line that must be retried
+leaves its chain.
 """
 
 import heapq
@@ -101,16 +102,19 @@ class Lane:
         return None
 
     def advance(self, line: Line, kind: str) -> int:
-        """The line has an outcome: its chain goes on; returns how many lines became ready."""
+        """The line has an outcome: its chain goes on; returns how many lines became ready.
+
+        They come first: the upstream keeps few prefixes, and another chain would push this one out.
+        """
         rest = line.held.chains.get(line.chain)
         if not rest:
             return 0
         if kind in PARALLEL_KINDS:
-            self.ready.extend(rest)
+            self.ready.extendleft(reversed(rest))
             added = len(rest)
             rest.clear()
             return added
-        self.ready.append(rest.popleft())
+        self.ready.appendleft(rest.popleft())
         return 1
 
     def next_due(self) -> float | None:
