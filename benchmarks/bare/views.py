@@ -1,0 +1,31 @@
+"""The bare views: one row by its id, and an upload that is taken and forgotten."""
+
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
+
+from django.http import HttpRequest, JsonResponse  # noqa: E402 - after the setup
+from django.urls import path  # noqa: E402
+from django.views.decorators.csrf import csrf_exempt  # noqa: E402
+from rest_framework.decorators import api_view  # noqa: E402
+from rest_framework.request import Request  # noqa: E402
+from rest_framework.response import Response  # noqa: E402
+
+from batches.models import Batch  # noqa: E402
+
+
+@api_view(["GET"])
+def batch(request: Request, batch_id: str) -> Response:
+    found = Batch.objects.filter(public_id=batch_id).first()
+    assert found is not None
+    return Response(
+        {"id": found.public_id, "status": found.status, "total": found.total, "completed_count": found.completed}
+    )
+
+
+@csrf_exempt
+def upload(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"bytes": request.FILES["file"].size})
+
+
+urlpatterns = [path("batch/<str:batch_id>", batch), path("upload", upload)]
