@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import ROOT
@@ -66,7 +67,8 @@ def main() -> None:
 
     django.setup()
     verb, *arguments = sys.argv[1:]
-    print(json.dumps({"seed": seed, "queries": queries}[verb](*arguments)))
+    verbs: dict[str, Callable[..., Any]] = {"seed": seed, "queries": queries}
+    print(json.dumps(verbs[verb](*arguments)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from batches.engine.upstream import Client, Target
 from benchmarks import ROOT
 
 
-def bare(path: Path | str, base_url: str, in_flight: int) -> dict[str, float]:
+def bare(path: Path, base_url: str, in_flight: int) -> dict[str, float]:
     """Run the loop in a process of its own: seconds, CPU seconds, lines, and the tokens that the answers report."""
     command = [sys.executable, "-m", "benchmarks.loops", str(path), base_url, str(in_flight)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

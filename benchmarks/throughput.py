@@ -51,9 +51,15 @@ def _once(service: Service, count: int) -> Figures:
 
 def peer(name: str, path: Path, witness: Witness, limit: int | None = None) -> float:
     """Requests a second of a peer on the same file and upstream."""
+    found = peers_figures(name, path, witness, limit)
+    return found["lines"] / found["seconds"]
+
+
+def peers_figures(name: str, path: Path, witness: Witness, limit: int | None = None) -> Figures:
+    """A peer in its own environment: seconds, CPU seconds, lines."""
     command = [str(PEERS_PYTHON), "-m", "benchmarks.peers", name, str(path), witness.base_url]
     command += [str(limit)] if limit else []
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    return float(found["lines"] / found["seconds"])
+    found: Figures = json.loads(done.stdout.splitlines()[-1])
+    return found
