@@ -60,7 +60,7 @@ $(PEERS): benchmarks/requirements.txt | $(VENV)/bin/python
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 
-bench: $(DEVELOPMENT) $(PEERS) ## Measure the pipeline beside what users run today; a table, and JSON
+bench: $(DEVELOPMENT) $(PEERS) ## Measure each promise of speed beside its goal; a table, and JSON
 	$(PYTHON) -m benchmarks
 
 clean: ## Remove .venv (var, which holds the data, stays)
