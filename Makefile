@@ -6,7 +6,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 PEERS := .venv-peers/.installed
 
-.PHONY: help setup demo run test test-sqlite test-postgres lint format bench clean
+.PHONY: help setup demo run test test-sqlite test-postgres soak lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,7 +41,10 @@ test-sqlite: $(DEVELOPMENT)
 	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q
 
 test-postgres: $(DEVELOPMENT)
-	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only"
+	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only and not soak"
+
+soak: $(DEVELOPMENT) ## Run the long reliability tests on PostgreSQL (or TEST_DATABASE=sqlite), with their figures
+	TEST_DATABASE=$${TEST_DATABASE:-postgres} $(PYTHON) -m pytest -q -m soak -s
 
 lint: $(DEVELOPMENT) ## Check style, types, imports, migrations
 	$(VENV)/bin/ruff check .

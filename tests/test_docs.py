@@ -26,7 +26,7 @@ from tests.service import ROOT, Service, running
 from tests.witness import Witness
 
 ROOMS = ("provocative", "batches", "billing", "tenants")
-PAGES = ("api", "architecture", "errors", "operating")
+PAGES = ("api", "architecture", "errors", "operating", "reliability")
 MODEL = "smollm2-135m"
 HOST, KEY, BATCH = "http://127.0.0.1:8000", "pk-prov-YOUR_KEY", "batch_YOUR_ID"
 RANDOM = {"id", "api_key", "prefix", "password", "since", "expires"}  # of what commands print
