@@ -97,6 +97,14 @@ class Service:
         ) as file:
             return file.execute(query).fetchall()
 
+    def lose_tasks(self) -> int:
+        """Empty the queue behind the product's back; how many tasks are lost."""
+        if environment.DATABASE == "postgres":
+            with psycopg.connect(self._dsn) as connection:
+                return connection.execute("DELETE FROM django_q_ormq").rowcount
+        with closing(sqlite3.connect(self.home / "provocative.sqlite3", timeout=30)) as file, file:
+            return file.execute("DELETE FROM django_q_ormq").rowcount
+
     def processes(self, word: str) -> list[int]:
         """Pids of this service's processes with `word` in their command line."""
         marker = f"PROVOCATIVE_HOME={self.home}\0".encode()

@@ -1,7 +1,9 @@
 """The service as it is run: killed, stopped, restarted; three ledgers must agree."""
 
 import os
+import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -115,3 +117,83 @@ def test_a_result_is_visible_soon(service: Service, upstream: Witness, request: 
     done = ended(client, batch["id"])
     assert done["status"] == "completed"
     print("created to completed:", done["completed_at"] - done["created_at"], "s")
+
+
+# --- the long forms: make soak -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.soak
+def test_kill_at_twenty_random_moments(service: Service, upstream: Witness, request: pytest.FixtureRequest) -> None:
+    """One worker, or all of them, with kill -9."""
+    upstream.configure(latency_ms=[50, 100])
+    client = service.tenant("twenty")
+    seed = random.randrange(10**6)
+    dice = random.Random(seed)
+    batch = upload(client, numbered(request.node.name, 5000))
+    moments = sorted(dice.sample(range(50, 4800), 20))
+    done, workers = 0, 0
+    for moment in moments:
+        until(lambda moment=moment: count(client, batch) >= moment, 60)  # type: ignore[misc]
+        pids = until(lambda: service.processes("qcluster"))
+        workers += service.kill_all("qcluster") if dice.random() < 0.3 else kill_one(dice.choice(pids))
+        done += 1
+    ending = ended(client, batch["id"], seconds=300)
+    assert (ending["status"], ending["completed_count"], ending["failed_count"]) == ("completed", 5000, 0)
+    again = three_ledgers(service, client, ending, upstream)
+    print(f"seed {seed}: {done} kills of {workers} processes, lost 0, charged twice 0, sent again {again}")
+    assert again <= 20 * (64 + 256 + 64)
+
+
+def count(client: httpx.Client, batch: dict[str, Any]) -> int:
+    return int(client.get(f"/v1/batch/{batch['id']}").json()["completed_count"])
+
+
+def kill_one(pid: int) -> int:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return 0
+    return 1
+
+
+@pytest.mark.soak
+def test_the_queue_loses_every_task(service: Service, upstream: Witness, request: pytest.FixtureRequest) -> None:
+    """At each step of a batch all that is in the queue is lost, for three seconds."""
+    client = service.tenant("lost")
+    lost, healed = 0, {}
+    begun = time.monotonic()
+    batch = upload(client, numbered(request.node.name, 200))
+    for step, reached in {"validate": "in_progress", "finalize": "completed"}.items():
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            lost += service.lose_tasks()
+        begun = time.monotonic()
+        until(lambda reached=reached: shown(client, batch) in (reached, "completed"), 60)  # type: ignore[misc]
+        healed[step] = round(time.monotonic() - begun, 1)
+    assert three_ledgers(service, client, ended(client, batch["id"]), upstream) == 0
+    print(f"{lost} tasks lost; seconds until it went on: {healed}")
+
+
+def shown(client: httpx.Client, batch: dict[str, Any]) -> str:
+    return str(client.get(f"/v1/batch/{batch['id']}").json()["status"])
+
+
+@pytest.mark.soak
+def test_all_workers_are_killed_at_once() -> None:
+    """A service of its own: each death within 30 s doubles the pause before the next start."""
+    with Witness(latency_ms=(50, 100)) as upstream, running("--no-model", "--runners", "2") as service:
+        service.manage("upstream", "add", "restarted", upstream.base_url, "--max-in-flight", "64")
+        service.manage("price", "set", "restarted", "--input", "1.00", "--output", "2.00")
+        client = service.tenant("restarted")
+        batch = upload(client, numbered("restarted", 3000))
+        waits = []
+        for moment in (500, 1200, 1900):
+            until(lambda moment=moment: count(client, batch) >= moment, 60)  # type: ignore[misc]
+            service.kill_all("qcluster")
+            sent = upstream.stats()["requests"]
+            killed = time.monotonic()
+            upstream.until(lambda stats, sent=sent: stats["requests"] > sent, 60)  # type: ignore[misc]
+            waits.append(round(time.monotonic() - killed, 1))
+        again = three_ledgers(service, client, ended(client, batch["id"]), upstream)
+    print(f"seconds to the next send after each kill: {waits}; sent again {again}")
+    assert again <= 3 * (64 + 256 + 64)
