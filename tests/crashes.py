@@ -114,11 +114,13 @@ def bury() -> int:
     return leases.bury(identity.HOST, lambda pid, ticks: identity.start_time(pid) == ticks)
 
 
-def die_at(point: Point, work: Callable[[], object]) -> None:
-    """Have a forked process do `work` and die at `point`; AssertionError when it never came there."""
+def die_at(point: Point, work: Callable[[], object], noticed: bool = True) -> None:
+    """Have a forked process do `work` and die at `point`; AssertionError when it never came there. Then it is buried,
+    unless nobody notices."""
     status = end(fork(_armed(point, signal.SIGKILL, work)))
     assert status == -signal.SIGKILL, f"{point} was never passed: the worker ended with {status}"
-    bury()
+    if noticed:
+        bury()
 
 
 def stall_at(point: Point, work: Callable[[], object]) -> int:
