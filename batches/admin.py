@@ -46,18 +46,23 @@ class BatchAdmin(ReadOnly):
     """A batch's status changes through its lifecycle alone; what an operator may do is cancel."""
 
     list_display = (
-        "public_id", "status", "completed", "failed", "total", "tenant", "model", "cost_usd", "created_at", "ended_at",
+        "public_id", "status", "paused_reason", "completed", "failed", "total", "tenant", "model", "cost_usd",
+        "created_at", "ended_at",
     )  # fmt: skip
-    list_filter = ("status", "created_at")
+    list_filter = ("status", ("paused_reason", admin.EmptyFieldListFilter), "created_at")
     search_fields = ("public_id", "model", "tenant__name", "input_file__public_id__exact")
     readonly_fields = (
-        "public_id", "tenant", "api_key", "status", "endpoint", "model", "input_file", "results_file", "output_file",
-        "error_file", "rows", "metadata_shown", "errors_shown", "created_at", "deadline", "in_progress_at",
+        "public_id", "tenant", "api_key", "status", "paused_reason", "endpoint", "model", "input_file",
+        "results_file", "output_file", "error_file", "rows", "max_cost_usd", "max_error_rate", "metadata_shown",
+        "errors_shown", "created_at", "deadline", "in_progress_at",
         "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
         "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown",
     )  # fmt: skip
     fieldsets = (
-        (None, {"fields": ("public_id", "tenant", "api_key", "status", "endpoint", "model", "rows")}),
+        (
+            None,
+            {"fields": ("public_id", "tenant", "api_key", "status", "paused_reason", "endpoint", "model", "rows")},
+        ),
         ("Progress", {"fields": ("total", "completed", "failed", "wasted", "errors_shown")}),
         ("Files", {"fields": ("input_file", "results_file", "output_file", "error_file")}),
         ("Tokens and cost", {"fields": ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown")}),
@@ -70,7 +75,7 @@ class BatchAdmin(ReadOnly):
                 )
             },
         ),
-        ("Sent by the tenant", {"fields": ("metadata_shown",)}),
+        ("Sent by the tenant", {"fields": ("max_cost_usd", "max_error_rate", "metadata_shown")}),
     )  # fmt: skip
     actions = ("cancel",)
     unseen = UNSEEN
@@ -98,6 +103,10 @@ class BatchAdmin(ReadOnly):
     @admin.display(description="cost, USD", ordering="cost")
     def cost_usd(self, batch: Batch) -> str:
         return money.usd(batch.cost)
+
+    @admin.display(description="cost cap, USD")
+    def max_cost_usd(self, batch: Batch) -> str:
+        return "" if batch.max_cost is None else money.usd(batch.max_cost)
 
     @admin.display(description="errors")
     def errors_shown(self, batch: Batch) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from batches import clock, tasks
+from batches import clock, lifecycle, tasks
 from batches.core.requests import ENDPOINTS
-from batches.core.states import ACTIVE, Status
+from batches.core.states import ACTIVE
 from batches.models import Batch, File
 from batches.uploads import Stored
 from tenants import admission
@@ -36,7 +36,7 @@ def check_room(tenant: Tenant) -> None:
 def retry_after(tenant: int) -> int:
     """Seconds until the soonest of the tenant's batches should end, by the speed each had so far."""
     now = clock.now()
-    running = active(tenant).filter(status=Status.IN_PROGRESS, completed__gt=0).exclude(in_progress_at=None)
+    running = active(tenant).filter(lifecycle.runnable(), completed__gt=0).exclude(in_progress_at=None)
     guesses = []
     for batch in running.only("completed", "failed", "total", "in_progress_at")[:100]:
         done = batch.completed + batch.failed
@@ -44,8 +44,8 @@ def retry_after(tenant: int) -> int:
     return int(min(max(min(guesses, default=UNKNOWN), SOONEST), LATEST))
 
 
-def submit(tenant: Tenant, key: ApiKey, stored: Stored, endpoint: str, metadata: str) -> Batch:
-    """A new batch of a stored upload. Raises Refused 429 when the tenant's limit is reached."""
+def submit(tenant: Tenant, key: ApiKey, stored: Stored, endpoint: str, metadata: str, **columns: Any) -> Batch:
+    """A new batch of a stored upload; `columns` are others of its row. Raises Refused 429 at the tenant's limit."""
     with transaction.atomic():
         admission.admit(tenant.pk, lambda: active(tenant.pk).count(), lambda: retry_after(tenant.pk))
         now = clock.now()
@@ -68,6 +68,7 @@ def submit(tenant: Tenant, key: ApiKey, stored: Stored, endpoint: str, metadata:
             created_at=now,
             deadline=now + WINDOW,
             total=stored.lines,
+            **columns,
         )
         tasks.ring_validate(batch.pk)
     return batch

@@ -35,11 +35,19 @@ _STAMPS = {
 }
 
 
+def runnable(batch: str = "") -> Q:
+    """Batches whose lines may be sent: neither closing nor paused, their tenant not suspended.
+
+    Of slices, with `batch__`.
+    """
+    return Q(**{f"{batch}status": Status.IN_PROGRESS, f"{batch}paused_reason": ""}, tenant__suspended=False)
+
+
 def transition(batch: int, target: Status, where: Q | None = None, **fields: Any) -> bool:
     """Move a batch to `target` if it is where it may come from (and `where` holds); False when it is not."""
     stamp = _STAMPS.get(target, "ended_at")
     rows = Batch.objects.filter(where or Q(), pk=batch, status__in=states.before(target))
-    fields |= {stamp: clock.now(), "step_token": "", "step_until": None, "step_attempts": 0}
+    fields |= {stamp: clock.now(), "paused_reason": "", "step_token": "", "step_until": None, "step_attempts": 0}
     return rows.update(status=target, **fields) == 1
 
 
@@ -47,6 +55,12 @@ def fail(batch: int, faults: Iterable[dict[str, Any]], counts: dict[str, int], w
     """The input as a whole is not valid: keep why."""
     errors = json.dumps({"data": list(faults), "counts": counts})
     return transition(batch, Status.FAILED, where, errors=errors)
+
+
+def pause(batch: int, reason: str) -> bool:
+    """Send nothing more until it is resumed; what is in flight is kept. It stays in_progress, its deadline runs on."""
+    running = Batch.objects.filter(pk=batch, status=Status.IN_PROGRESS, paused_reason="")
+    return running.update(paused_reason=reason) == 1
 
 
 def cancel(batch: Batch) -> None:

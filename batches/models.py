@@ -68,8 +68,13 @@ class Batch(models.Model):
     model = models.CharField(max_length=200, null=True, blank=True, help_text="Null when lines name several.")
     metadata = models.TextField(default="{}", help_text="JSON object of strings, as the tenant sent it.")
     secret = models.CharField(max_length=32, default=secret, help_text="Key of the derived response ids.")
+    max_cost = PicoField(null=True, blank=True, help_text="Pico-USD at which it is paused.")
+    max_error_rate = models.FloatField(null=True, blank=True, help_text="Share of failed lines above which it pauses.")
 
     status = models.CharField(max_length=16, choices=[(status, status) for status in Status], default=Status.VALIDATING)
+    paused_reason = models.CharField(
+        max_length=20, default="", db_default="", blank=True, help_text="Which cap paused it. In in_progress alone."
+    )
     created_at = models.DateTimeField()
     deadline = models.DateTimeField()
     in_progress_at = models.DateTimeField(null=True, blank=True)
@@ -84,6 +89,10 @@ class Batch(models.Model):
     total = models.PositiveIntegerField(help_text="Lines that are not blank.")
     completed = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
+    base_completed = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Of completed: before the error rate is measured from."
+    )
+    base_failed = models.PositiveIntegerField(default=0, db_default=0, help_text="Of failed: the same.")
     last_seq = models.PositiveIntegerField(default=0, help_text="The highest Result.seq given out.")
     wasted = models.PositiveIntegerField(default=0, help_text="Answers that came too late to be taken.")
     input_tokens = models.BigIntegerField(default=0)

@@ -50,9 +50,7 @@ def _ring_stale_steps() -> None:
 
 
 def _claimable_slices() -> bool:
-    return Slice.objects.filter(
-        leases.claimable(clock.now()), batch__status=Status.IN_PROGRESS, tenant__suspended=False
-    ).exists()
+    return Slice.objects.filter(leases.claimable(clock.now()), lifecycle.runnable("batch__")).exists()
 
 
 def _tidy() -> None:

@@ -11,8 +11,10 @@ MILLION = 10**6
 DISCOUNT_PERCENT = 50
 DISCOUNT = "0.5"
 PRICE_DECIMALS = 6
-_PRICE = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,40}))?")
+AMOUNT_DECIMALS = 12
+_DECIMAL = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,40}))?")
 MAX_PRICE = 10_000  # USD per million tokens: a line's cost fits in 63 bits
+MAX_AMOUNT = 1_000_000  # USD
 
 
 class Rates(NamedTuple):
@@ -28,7 +30,7 @@ FREE = Rates(0, 0, 0)
 
 def rate(usd_per_million: str) -> int:
     """Pico-USD per token of a standard price in USD per million tokens. Raises ValueError with the cure."""
-    match = _PRICE.fullmatch(usd_per_million)
+    match = _DECIMAL.fullmatch(usd_per_million)
     if match is None:
         raise ValueError(f"{usd_per_million[:40]!r} is not a price: write USD per million tokens, such as 0.15.")
     whole, decimals = match[1], (match[2] or "").rstrip("0")
@@ -37,6 +39,20 @@ def rate(usd_per_million: str) -> int:
     pico = int(whole + decimals.ljust(PRICE_DECIMALS, "0"))
     if pico > MAX_PRICE * MILLION:
         raise ValueError(f"A price is at most {MAX_PRICE:,} USD per million tokens.")
+    return pico
+
+
+def amount(usd: str) -> int:
+    """Pico-USD of a positive sum such as "12.50", exactly. Raises ValueError with the cure."""
+    match = _DECIMAL.fullmatch(usd)
+    if match is None:
+        raise ValueError("Write USD as a decimal, such as 12.50.")
+    whole, decimals = match[1], (match[2] or "").rstrip("0")
+    if len(decimals) > AMOUNT_DECIMALS:
+        raise ValueError(f"USD has at most {AMOUNT_DECIMALS} decimals here.")
+    pico = int(whole + decimals.ljust(AMOUNT_DECIMALS, "0"))
+    if not 0 < pico <= MAX_AMOUNT * PICO:
+        raise ValueError(f"Write more than 0 and at most {MAX_AMOUNT:,} USD.")
     return pico
 
 

@@ -124,7 +124,7 @@ def test_whatever_the_accept_header_says(owner: Person) -> None:
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"max_cost_usd": "1"}, "unsupported_parameter"),
+        ({"webhook": "https://a.example"}, "unsupported_parameter"),
         ({"endpoint": "/v1/images"}, "invalid_endpoint"),
         ({"metadata": "[]"}, "invalid_metadata"),
         ({"metadata": '{"a": 1}'}, "invalid_metadata"),

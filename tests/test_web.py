@@ -132,6 +132,15 @@ def test_every_status_has_its_looks(owner: Person, status: Status) -> None:
     assert ("several" in html) == (status not in pages.UNREAD)
 
 
+@pytest.mark.parametrize("reason", pages.PAUSES)
+def test_a_paused_batch_says_so_and_why(owner: Person, reason: str) -> None:
+    make_batches(owner.tenant, status=Status.IN_PROGRESS, paused_reason=reason, completed=3)
+    html = shown(member(owner.tenant))
+    assert '<span class="pill waiting">Paused</span>' in html and "In progress" not in html
+    assert f"3 of 10 · {pages.PAUSES[reason]}" in html
+    assert 'http-equiv="refresh"' in html  # it may be resumed at any time
+
+
 def test_sixty_batches_are_two_pages_and_cost_no_more_queries(owner: Person, outsider: Person) -> None:
     batches = make_batches(owner.tenant)
     client = member(owner.tenant, outsider.tenant)

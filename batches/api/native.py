@@ -1,25 +1,24 @@
 """The native surface: /v1/batch. One function a route; every tenant's object comes through `_batch`."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from django.db import DatabaseError
 from django.db.models import Q, QuerySet
-from django.http import HttpResponseBase, QueryDict, StreamingHttpResponse
+from django.http import HttpResponseBase, StreamingHttpResponse
 from rest_framework.decorators import api_view, parser_classes
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches import intake, lifecycle, objects, results, uploads
-from batches.api import downloads, serializers
+from batches.api import downloads, fields, serializers
 from batches.core import states
 from batches.core.states import TERMINAL, Status
 from batches.models import Batch
 from tenants.authentication import key_of, tenant_of
 from tenants.errors import Refused
 
-FIELDS = {"endpoint", "metadata"}  # of the form, beside the file
+FIELDS = {"endpoint", "metadata", *fields.CAPS}  # of the form, beside the file
 QUERY = {"limit", "after", "status"}
 UNBUILT_HEADERS = ("Idempotency-Key",)
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
@@ -35,7 +34,7 @@ def batches(request: Request) -> Response:
 @api_view(["GET", "HEAD"])
 def batch(request: Request, batch_id: str) -> Response:
     """One batch."""
-    _query(request)
+    fields.query(request)
     return Response(serializers.native(_batch(request, batch_id)))
 
 
@@ -56,7 +55,7 @@ def output(request: Request, batch_id: str) -> HttpResponseBase:
 @api_view(["GET", "HEAD"])
 def errors(request: Request, batch_id: str) -> HttpResponseBase:
     """The failed lines alone; empty when there are none."""
-    _query(request)
+    fields.query(request)
     found = _batch(request, batch_id)
     if found.status not in TERMINAL:
         raise _not_complete(found)
@@ -71,13 +70,13 @@ def errors(request: Request, batch_id: str) -> HttpResponseBase:
 @parser_classes([JSONParser, FormParser, MultiPartParser])
 def cancel(request: Request, batch_id: str) -> Response:
     """Stop sending; what is finished or in flight is kept."""
-    _query(request)
+    fields.query(request)
     lifecycle.cancel(_batch(request, batch_id))
     return Response(serializers.native(_batch(request, batch_id)))
 
 
 def _partial_asked(request: Request) -> bool:
-    _query(request, "partial")
+    fields.query(request, "partial")
     value = request.query_params.get("partial", "false")
     if value not in ("true", "false"):
         raise Refused(400, "invalid_partial", "partial must be true or false.", param="partial")
@@ -87,8 +86,8 @@ def _partial_asked(request: Request) -> bool:
 def _submit(request: Request) -> Response:
     for header in UNBUILT_HEADERS:
         if header in request.headers:
-            raise _unsupported(header)
-    _query(request)
+            raise fields.unsupported(header)
+    fields.query(request)
     intake.check_room(tenant_of(request))
     http = request._request
     uploads.check_length(http)
@@ -96,10 +95,11 @@ def _submit(request: Request) -> Response:
         raise Refused(415, "unsupported_media_type", "Send multipart/form-data with the file in the field file.")
     upload = uploads.receive(http)
     try:
-        _only(http.POST, FIELDS)
+        fields.only(http.POST, FIELDS)
         endpoint = intake.read_endpoint(http.POST.get("endpoint"))
         metadata = intake.read_metadata(http.POST.get("metadata"))
-        submitted = intake.submit(tenant_of(request), key_of(request), upload.complete(), endpoint, metadata)
+        caps = fields.read_caps(http.POST)
+        submitted = intake.submit(tenant_of(request), key_of(request), upload.complete(), endpoint, metadata, **caps)
     except DatabaseError:
         raise  # the batch may be there after all: an object that nobody names is swept a day later
     except BaseException:
@@ -109,7 +109,7 @@ def _submit(request: Request) -> Response:
 
 
 def _list(request: Request) -> Response:
-    _query(request, *QUERY)
+    fields.query(request, *QUERY)
     limit = _limit(request.query_params.get("limit"))
     rows = _of_tenant(request).order_by("-pk")
     if status := request.query_params.get("status"):
@@ -133,19 +133,6 @@ def _shown_as(status: str) -> Q:
     for state, cancelled in found:
         query |= Q(status=state, cancelling_at__isnull=not cancelled)
     return query
-
-
-def _query(request: Request, *known: str) -> None:
-    _only(request.query_params, set(known))
-
-
-def _only(fields: QueryDict, known: set[str]) -> None:
-    """A field or query that is not known, or stands twice, is refused, never silently ignored."""
-    for name, values in fields.lists():
-        if name not in known:
-            raise _unsupported(name)
-        if len(values) > 1:
-            raise Refused(400, "duplicate_parameter", f"{name} stands {len(values)} times: send it once.", param=name)
 
 
 def _limit(value: str | None) -> int:
@@ -190,9 +177,3 @@ def _committed(found: Batch) -> Iterator[bytes]:
 def _not_complete(found: Batch, cure: str = "") -> Refused:
     shown = states.shown(Status(found.status), found.cancelling_at is not None)
     return Refused(409, "batch_not_complete", f"The batch is {shown}: wait until it has ended.{cure}")
-
-
-def _unsupported(name: Any) -> Refused:
-    return Refused(
-        400, "unsupported_parameter", f"{str(name)[:64]} is not supported: leave it out.", param=str(name)[:64]
-    )

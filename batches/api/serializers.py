@@ -36,6 +36,9 @@ def native(batch: Batch) -> dict[str, Any]:
         "request_counts": _counts(batch, status),
         "usage": _usage(batch),
         "cost": {"usd": money.usd(batch.cost), "currency": "usd", "discount": money.DISCOUNT},
+        "paused_reason": batch.paused_reason or None,
+        "max_cost_usd": None if batch.max_cost is None else money.usd(batch.max_cost),
+        "max_error_rate": batch.max_error_rate,
     }
 
 

@@ -16,6 +16,7 @@ from django.db.models import F
 from msgspec import json
 
 from batches import clock, lifecycle
+from batches.core import caps
 from batches.core.rendering import render
 from batches.core.states import CLOSING, TAKING, Status
 from batches.engine import leases
@@ -48,9 +49,12 @@ def commit(outcomes: list[Outcome]) -> None:
         for pk in sorted(by_batch):
             if pk in batches:
                 _commit_batch(batches[pk], by_batch[pk], now)
+    paused = {pk for pk, batch in batches.items() if batch.paused_reason}
     for outcome in outcomes:
-        outcome.line.held.open -= 1
-        outcome.line.held.carried.pop(outcome.line.number, None)
+        held = outcome.line.held
+        held.open -= 1
+        held.carried.pop(outcome.line.number, None)
+        held.stopped = held.stopped or held.claim.batch in paused
 
 
 def _commit_batch(batch: Batch, outcomes: list[Outcome], now: datetime) -> None:
@@ -64,10 +68,21 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], now: datetime) -> None:
         _report_uncharged(batch, fresh)
     _count(batch, fresh, wasted=len(outcomes) - len(fresh))
     _advance_slices({outcome.line.held: outcome for outcome in outcomes}, outcomes)
-    if batch.status == Status.IN_PROGRESS and batch.completed + batch.failed + len(fresh) == batch.total:
+    if batch.status == Status.IN_PROGRESS and batch.completed + batch.failed == batch.total:
         lifecycle.finalize_now(batch.pk)
+    elif batch.status == Status.IN_PROGRESS:
+        _pause_at_caps(batch)
     elif batch.status in CLOSING:
         lifecycle.close_if_drained(batch.pk)  # this may have been the last slice in flight
+
+
+def _pause_at_caps(batch: Batch) -> None:
+    limits = caps.Caps(batch.max_cost, batch.max_error_rate)
+    completed, failed = batch.completed - batch.base_completed, batch.failed - batch.base_failed
+    reason = caps.pause_reason(limits, batch.cost, completed, failed)
+    if reason and not batch.paused_reason:
+        lifecycle.pause(batch.pk, reason)
+        batch.paused_reason = reason
 
 
 def _report_uncharged(batch: Batch, outcomes: list[Outcome]) -> None:
@@ -127,19 +142,22 @@ def _insert(rows: list[tuple[Any, ...]]) -> None:
 
 
 def _count(batch: Batch, fresh: list[Outcome], wasted: int) -> None:
-    """Move the batch's counters by what was really inserted."""
+    """Move the batch's counters, in the database and in `batch`, by what was really inserted."""
     delivered = sum(outcome.verdict.delivered for outcome in fresh)
     charged = [outcome.verdict.usage for outcome in fresh if outcome.verdict.delivered and not outcome.verdict.flag]
-    Batch.objects.filter(pk=batch.pk).update(
-        completed=F("completed") + delivered,
-        failed=F("failed") + len(fresh) - delivered,
-        last_seq=F("last_seq") + len(fresh),
-        wasted=F("wasted") + wasted,
-        input_tokens=F("input_tokens") + sum(usage.input for usage in charged),
-        cached_tokens=F("cached_tokens") + sum(usage.cached for usage in charged),
-        output_tokens=F("output_tokens") + sum(usage.output for usage in charged),
-        cost=F("cost") + sum(map(_cost, fresh)),
-    )
+    moved = {
+        "completed": delivered,
+        "failed": len(fresh) - delivered,
+        "last_seq": len(fresh),
+        "wasted": wasted,
+        "input_tokens": sum(usage.input for usage in charged),
+        "cached_tokens": sum(usage.cached for usage in charged),
+        "output_tokens": sum(usage.output for usage in charged),
+        "cost": sum(map(_cost, fresh)),
+    }
+    Batch.objects.filter(pk=batch.pk).update(**{name: F(name) + by for name, by in moved.items()})
+    for name, by in moved.items():
+        setattr(batch, name, getattr(batch, name) + by)
 
 
 def _advance_slices(helds: dict[Held, Outcome], outcomes: list[Outcome]) -> None:

@@ -174,7 +174,7 @@ def _claim_next(
         now = clock.now()
         open_ = claimable(now, suspects)
         row = Slice.objects.filter(open_, wanted, batch=batch).order_by("index").first()
-        if row is None or batch.status != Status.IN_PROGRESS:
+        if row is None or batch.status != Status.IN_PROGRESS or batch.paused_reason:
             return None, 0
         token = secrets.token_hex(16)
         row.virtual = _tag(batch, row, *stand)

@@ -16,7 +16,6 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
 from batches import identity, lifecycle
-from batches.core.states import Status
 from batches.engine import leases
 from batches.engine.commit import commit
 from batches.engine.permits import NOTHING
@@ -135,6 +134,8 @@ class RunnerLoop:
             self._pump.stalled = not self._database(functools.partial(commit, group))
             if self._pump.stalled:
                 return
+            if any(outcome.line.held.stopped for outcome in group):
+                self._kept_house = 0.0  # its batch was paused: stop its other slices before a line of them is sent
             del self._outcomes[: len(group)]
 
     def _database(self, work: Callable[[], object]) -> bool:
@@ -166,11 +167,9 @@ class RunnerLoop:
                 held.stopped = held.lost = True
 
     def _stop_closed_batches(self) -> None:
-        """Nothing more is sent for a batch that left in_progress or whose tenant was suspended."""
+        """Nothing more is sent for a batch that left in_progress or was paused, or whose tenant was suspended."""
         helds = self._supply.held.values()
-        running = Batch.objects.filter(
-            pk__in={held.claim.batch for held in helds}, status=Status.IN_PROGRESS, tenant__suspended=False
-        )
+        running = Batch.objects.filter(lifecycle.runnable(), pk__in={held.claim.batch for held in helds})
         pks = set(running.values_list("pk", flat=True)) if helds else set()
         for held in helds:
             held.stopped = held.stopped or held.claim.batch not in pks

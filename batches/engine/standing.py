@@ -4,8 +4,8 @@ from datetime import datetime
 
 from django.db.models import Count, F, Max, OuterRef, Q, Subquery, Sum
 
+from batches import lifecycle
 from batches.core.scheduling import Candidate, Load
-from batches.core.states import Status
 from batches.models import Result, Slice, Upstream
 from tenants.models import Tenant
 
@@ -14,9 +14,7 @@ PACE_RESULTS = 512  # latest results that say how fast a model is
 
 def candidates(wanted: Q, open_: Q, now: datetime) -> list[Candidate]:
     """Batches with a slice that is `open_`, can be claimed. Their work is all that is not done, in hand or not."""
-    unfinished = Slice.objects.filter(
-        wanted, state__lt=Slice.State.DONE, batch__status=Status.IN_PROGRESS, tenant__suspended=False
-    )
+    unfinished = Slice.objects.filter(wanted, lifecycle.runnable("batch__"), state__lt=Slice.State.DONE)
     rows = (
         unfinished.values_list("batch_id", "tenant_id", "tenant__weight", "tenant__reserved_slots", "batch__deadline")
         .annotate(Sum("tokens"), Max("tokens"), open=Count("pk", filter=open_))

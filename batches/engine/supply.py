@@ -6,8 +6,7 @@ from datetime import timedelta
 
 from django.db.models import Q
 
-from batches import clock, objects
-from batches.core.states import Status
+from batches import clock, lifecycle, objects
 from batches.engine import leases, permits
 from batches.engine.lines import Held, LaneKey
 from batches.engine.pump import Channel, Pump
@@ -156,7 +155,7 @@ class Supply:
 
     def _claimable(self, key: LaneKey, suspects: bool) -> bool:
         slices = Slice.objects.filter(leases.claimable(clock.now(), suspects), self._of_lane(key))
-        return slices.filter(batch__status=Status.IN_PROGRESS, tenant__suspended=False).exists()
+        return slices.filter(lifecycle.runnable("batch__")).exists()
 
     def _of_lane(self, key: LaneKey) -> Q:
         model, tenant = key

@@ -10,6 +10,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from batches.core import caps
 from batches.core.states import ACTIVE, Status
 from batches.models import Batch
 from billing import money
@@ -29,9 +30,10 @@ LOOKS = {
     Status.CANCELLED: "still",
     Status.EXPIRED: "bad",
 }
+PAUSES = {caps.MAX_COST: "cost limit reached", caps.MAX_ERROR_RATE: "too many lines failed"}
 COLUMNS = (
-    "public_id", "tenant_id", "status", "total", "completed", "failed", "model", "cost", "created_at", "deadline",
-    "ended_at", "input_file__filename",
+    "public_id", "tenant_id", "status", "paused_reason", "total", "completed", "failed", "model", "cost", "created_at",
+    "deadline", "ended_at", "input_file__filename",
 )  # fmt: skip
 
 
@@ -44,6 +46,7 @@ class Row(NamedTuple):
     look: str
     done: int
     progress: str
+    paused: str
     failed: str
     model: str
     cost: str
@@ -99,10 +102,11 @@ def _row(batch: Batch, tenants: Mapping[int, Tenant]) -> Row:
     return Row(
         batch=batch,
         tenant=tenants[batch.tenant_id].name,
-        label=status.replace("_", " ").capitalize(),
-        look=LOOKS[status],
+        label="Paused" if batch.paused_reason else status.replace("_", " ").capitalize(),
+        look="waiting" if batch.paused_reason else LOOKS[status],
         done=done,
         progress="The input is not valid" if status == Status.FAILED else f"{done:,} of {batch.total:,}",
+        paused=PAUSES.get(batch.paused_reason, ""),
         failed=f"{batch.failed:,} failed" if batch.failed else "",
         model=batch.model or ("—" if status in UNREAD else "several"),
         cost=_cents(money.usd(batch.cost)),
