@@ -63,6 +63,28 @@ def pause(batch: int, reason: str) -> bool:
     return running.update(paused_reason=reason) == 1
 
 
+def resume(batch: Batch, **new_caps: Any) -> None:
+    """Go on with a paused batch, with these caps in place of its own. Its error rate is measured anew.
+
+    Raises Refused 409 when it is not paused, or its cost is not below its cap.
+    """
+    paused = Batch.objects.filter(pk=batch.pk, status=Status.IN_PROGRESS).exclude(paused_reason="")
+    room = Q(max_cost=None) | Q(max_cost__gt=F("cost"))
+    if "max_cost" in new_caps:
+        room = Q() if new_caps["max_cost"] is None else Q(cost__lt=new_caps["max_cost"])
+    measured = {"base_completed": F("completed"), "base_failed": F("failed")}
+    with transaction.atomic():
+        if paused.filter(room).update(paused_reason="", **measured, **new_caps):
+            tasks.ring_work()
+            return
+    if paused.exists():
+        cure = "Send a max_cost_usd above the batch's cost, or null for none."
+        raise Refused(
+            409, "cost_limit_reached", f"The batch costs as much as its cap already. {cure}", param="max_cost_usd"
+        )
+    raise Refused(409, "batch_not_paused", "The batch is not paused.")
+
+
 def cancel(batch: Batch) -> None:
     """Stop sending. Raises Refused 409 when the batch has ended otherwise, or is being finalized."""
     if transition(batch.pk, Status.CANCELLING):

@@ -92,12 +92,12 @@ def test_the_key_is_not_stored(owner: Person) -> None:
     assert owner.key.startswith(row.prefix)
 
 
-@pytest.mark.parametrize("path", ["", "/output", "/errors", "/cancel"])
+@pytest.mark.parametrize("path", ["", "/output", "/errors", "/cancel", "/resume"])
 def test_a_foreign_batch_answers_as_an_unknown_one(
     owner: Person, outsider: Person, witness: Witness, path: str
 ) -> None:
     batch = owner.submit([LINE]).json()["id"]
-    call = outsider.post if path == "/cancel" else outsider.get
+    call = outsider.post if path in ("/cancel", "/resume") else outsider.get
     foreign, unknown = call(f"/v1/batch/{batch}{path}"), call(f"/v1/batch/batch_{'0' * 24}{path}")
     assert error(foreign, 404) == error(unknown, 404) == "batch_not_found"
     assert foreign.content == unknown.content

@@ -1,9 +1,12 @@
 """Form fields and queries of the API: known, sent once, and read with the cure for what is wrong."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from django.utils.datastructures import MultiValueDict
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.parsers import BaseParser, FormParser, MultiPartParser
 from rest_framework.request import Request
 
 from batches.core import caps
@@ -28,20 +31,54 @@ def only(fields: MultiValueDict[str, Any], known: set[str]) -> None:
             raise Refused(400, "duplicate_parameter", f"{name} stands {len(values)} times: send it once.", param=name)
 
 
+class JSONFields(BaseParser):
+    """A JSON object as fields, so that a key that stands twice is seen."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> MultiValueDict[str, Any]:
+        fields: MultiValueDict[str, Any] = MultiValueDict()
+        try:
+            pairs = json.loads(stream.read(), object_pairs_hook=_Pairs)
+        except (ValueError, RecursionError):
+            raise ParseError from None
+        if not isinstance(pairs, _Pairs):
+            raise ParseError
+        for name, value in pairs:
+            fields.appendlist(name, value)
+        return fields
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's members, as they stand."""
+
+
+PARSERS = [JSONFields, FormParser, MultiPartParser]  # of a small body that may as well be empty
+
+
+def body(request: Request, *known: str) -> dict[str, Any]:
+    """The fields of a form or JSON object, none of an empty body. A form's `null` is JSON's."""
+    try:
+        fields = request.data
+    except UnsupportedMediaType:
+        raise Refused(415, "unsupported_media_type", "Send a form or a JSON object.") from None
+    if not isinstance(fields, MultiValueDict):
+        return {}
+    only(fields, set(known))
+    return {name: None if value == "null" else value for name, value in fields.items()}
+
+
 def unsupported(name: Any) -> Refused:
     """The refusal of a field, query or header by its name."""
-    shown = str(name)[:NAME_SHOWN]
+    shown = str(name)[:NAME_SHOWN].encode(errors="replace").decode()  # JSON may name a lone surrogate
     return Refused(400, "unsupported_parameter", f"{shown} is not supported: leave it out.", param=shown)
 
 
 def read_caps(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch's columns of the caps that `fields` names."""
-    columns: dict[str, Any] = {}
-    if (cost := fields.get(caps.MAX_COST)) is not None:
-        columns["max_cost"] = _max_cost(cost)
-    if (rate := fields.get(caps.MAX_ERROR_RATE)) is not None:
-        columns["max_error_rate"] = _max_error_rate(rate)
-    return columns
+    """The batch's columns of the caps that `fields` names; None is no cap."""
+    readers = {caps.MAX_COST: ("max_cost", _max_cost), caps.MAX_ERROR_RATE: ("max_error_rate", _max_error_rate)}
+    named = {name: reader for name, reader in readers.items() if name in fields}
+    return {column: None if fields[name] is None else read(fields[name]) for name, (column, read) in named.items()}
 
 
 def _max_cost(value: Any) -> int:

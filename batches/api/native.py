@@ -75,6 +75,16 @@ def cancel(request: Request, batch_id: str) -> Response:
     return Response(serializers.native(_batch(request, batch_id)))
 
 
+@api_view(["POST"])
+@parser_classes(fields.PARSERS)
+def resume(request: Request, batch_id: str) -> Response:
+    """Go on with a paused batch, with new caps where they are sent."""
+    fields.query(request)
+    new_caps = fields.read_caps(fields.body(request, *fields.CAPS))
+    lifecycle.resume(_batch(request, batch_id), **new_caps)
+    return Response(serializers.native(_batch(request, batch_id)))
+
+
 def _partial_asked(request: Request) -> bool:
     fields.query(request, "partial")
     value = request.query_params.get("partial", "false")
