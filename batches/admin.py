@@ -52,7 +52,7 @@ class BatchAdmin(ReadOnly):
     list_filter = ("status", ("paused_reason", admin.EmptyFieldListFilter), "created_at")
     search_fields = ("public_id", "model", "tenant__name", "input_file__public_id__exact")
     readonly_fields = (
-        "public_id", "tenant", "api_key", "status", "paused_reason", "endpoint", "model", "input_file",
+        "public_id", "tenant", "api_key", "status", "paused_reason", "retried", "endpoint", "model", "input_file",
         "results_file", "output_file", "error_file", "rows", "max_cost_usd", "max_error_rate", "metadata_shown",
         "errors_shown", "created_at", "deadline", "in_progress_at",
         "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
@@ -61,7 +61,11 @@ class BatchAdmin(ReadOnly):
     fieldsets = (
         (
             None,
-            {"fields": ("public_id", "tenant", "api_key", "status", "paused_reason", "endpoint", "model", "rows")},
+            {
+                "fields": (
+                    "public_id", "tenant", "api_key", "status", "paused_reason", "endpoint", "model", "retried", "rows",
+                )
+            },
         ),
         ("Progress", {"fields": ("total", "completed", "failed", "wasted", "errors_shown")}),
         ("Files", {"fields": ("input_file", "results_file", "output_file", "error_file")}),
@@ -103,6 +107,13 @@ class BatchAdmin(ReadOnly):
     @admin.display(description="cost, USD", ordering="cost")
     def cost_usd(self, batch: Batch) -> str:
         return money.usd(batch.cost)
+
+    @admin.display(description="retry of")
+    def retried(self, batch: Batch) -> str:
+        """The id alone: the other row has a secret of its own."""
+        if batch.retry_of_id is None:
+            return ""
+        return Batch.objects.values_list("public_id", flat=True).get(pk=batch.retry_of_id)
 
     @admin.display(description="cost cap, USD")
     def max_cost_usd(self, batch: Batch) -> str:

@@ -64,6 +64,7 @@ class Batch(models.Model):
     results_file = models.ForeignKey(File, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     output_file = models.ForeignKey(File, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     error_file = models.ForeignKey(File, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     endpoint = models.CharField(max_length=40)
     model = models.CharField(max_length=200, null=True, blank=True, help_text="Null when lines name several.")
     metadata = models.TextField(default="{}", help_text="JSON object of strings, as the tenant sent it.")

@@ -18,6 +18,7 @@ urlpatterns = [
     path("v1/batch/<str:batch_id>/errors", native.errors),
     path("v1/batch/<str:batch_id>/cancel", native.cancel),
     path("v1/batch/<str:batch_id>/resume", native.resume),
+    path("v1/batch/<str:batch_id>/retry", native.retry),
     # people
     path("", pages.batch_list, name="batch-list"),
     path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),

@@ -92,12 +92,12 @@ def test_the_key_is_not_stored(owner: Person) -> None:
     assert owner.key.startswith(row.prefix)
 
 
-@pytest.mark.parametrize("path", ["", "/output", "/errors", "/cancel", "/resume"])
+@pytest.mark.parametrize("path", ["", "/output", "/errors", "/cancel", "/resume", "/retry"])
 def test_a_foreign_batch_answers_as_an_unknown_one(
     owner: Person, outsider: Person, witness: Witness, path: str
 ) -> None:
     batch = owner.submit([LINE]).json()["id"]
-    call = outsider.post if path in ("/cancel", "/resume") else outsider.get
+    call = outsider.post if path in ("/cancel", "/resume", "/retry") else outsider.get
     foreign, unknown = call(f"/v1/batch/{batch}{path}"), call(f"/v1/batch/batch_{'0' * 24}{path}")
     assert error(foreign, 404) == error(unknown, 404) == "batch_not_found"
     assert foreign.content == unknown.content
@@ -283,7 +283,8 @@ def test_output_before_and_after_the_end(owner: Person, witness: Witness, work: 
     assert error(beyond, 416) == "range_not_satisfiable"
     assert beyond["Content-Range"] == f"bytes */{len(body)}"
     assert error(owner.get(f"/v1/batch/{batch}/output?partial=yes"), 400) == "invalid_partial"
-    assert error(owner.get(f"/v1/batch/{batch}/output?merged=true"), 400) == "unsupported_parameter"
+    assert error(owner.get(f"/v1/batch/{batch}/output?merged=yes"), 400) == "invalid_merged"
+    assert error(owner.get(f"/v1/batch/{batch}/output?merged=true&partial=true"), 400) == "invalid_merged"
     assert owner.get(f"/v1/batch/{batch}/output", **{"If-None-Match": whole["ETag"]}).status_code == 304
     other = owner.get(f"/v1/batch/{batch}/output", Range="bytes=5-14", **{"If-Range": '"old"'})
     assert (other.status_code, b"".join(other.streaming_content)) == (200, body)

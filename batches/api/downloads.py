@@ -86,6 +86,17 @@ def _whole(request: HttpRequest, file: File, etag: str) -> HttpResponseBase:
     return _with_headers(response, file, etag)
 
 
+def stream(request: HttpRequest, pieces: Iterator[bytes], filename: str) -> HttpResponseBase:
+    """Lines that are made on the way: no length, no ETag, no range."""
+    packed = accepts_gzip(request)
+    response = StreamingHttpResponse(Transfer(gzipped(pieces) if packed else pieces), content_type=JSONL)
+    if packed:
+        response["Content-Encoding"] = "gzip"
+    response["Vary"] = "Accept-Encoding"
+    response["Content-Disposition"] = disposition(filename)
+    return response
+
+
 def _with_headers(response: HttpResponseBase, file: File, etag: str) -> HttpResponseBase:
     response["ETag"] = etag
     response["Accept-Ranges"] = "bytes"

@@ -10,7 +10,7 @@ from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches import intake, lifecycle, objects, results, uploads
+from batches import intake, lifecycle, objects, results, retries, uploads
 from batches.api import downloads, fields, serializers
 from batches.core import states
 from batches.core.states import TERMINAL, Status
@@ -21,6 +21,7 @@ from tenants.errors import Refused
 FIELDS = {"endpoint", "metadata", *fields.CAPS}  # of the form, beside the file
 QUERY = {"limit", "after", "status"}
 UNBUILT_HEADERS = ("Idempotency-Key",)
+FLAG = "Send true or false."
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 
 
@@ -40,9 +41,12 @@ def batch(request: Request, batch_id: str) -> Response:
 
 @api_view(["GET", "HEAD"])
 def output(request: Request, batch_id: str) -> HttpResponseBase:
-    """Every line's result in input order; with ?partial=true what is committed so far."""
+    """Every line's result in input order; with ?partial=true what is committed so far, with ?merged=true a retry's
+    original in one with it."""
     found = _batch(request, batch_id)
-    partial = _partial_asked(request)
+    partial, merged = _output_asked(request)
+    if merged and found.retry_of and found.results_file is not None:
+        return downloads.stream(request, retries.merged(found), f"{found.public_id}_merged.jsonl")
     if found.results_file is not None:
         return downloads.send(request, found.results_file)
     if found.status == Status.FAILED:
@@ -85,11 +89,29 @@ def resume(request: Request, batch_id: str) -> Response:
     return Response(serializers.native(_batch(request, batch_id)))
 
 
-def _partial_asked(request: Request) -> bool:
-    fields.query(request, "partial")
-    value = request.query_params.get("partial", "false")
+@api_view(["POST"])
+@parser_classes(fields.PARSERS)
+def retry(request: Request, batch_id: str) -> Response:
+    """A new batch of the lines that an ended one did not deliver, with caps of its own."""
+    fields.query(request)
+    caps = fields.read_caps(fields.body(request, *fields.CAPS))
+    return Response(serializers.native(retries.retry(_batch(request, batch_id), key_of(request), **caps)))
+
+
+def _output_asked(request: Request) -> tuple[bool, bool]:
+    """The queries `partial` and `merged`."""
+    fields.query(request, "partial", "merged")
+    partial = _flag(request, "partial", Refused(400, "invalid_partial", FLAG, param="partial"))
+    merged = _flag(request, "merged", Refused(400, "invalid_merged", FLAG, param="merged"))
+    if partial and merged:
+        raise Refused(400, "invalid_merged", "merged is for the end: leave partial out.", param="merged")
+    return partial, merged
+
+
+def _flag(request: Request, name: str, refused: Refused) -> bool:
+    value = request.query_params.get(name, "false")
     if value not in ("true", "false"):
-        raise Refused(400, "invalid_partial", "partial must be true or false.", param="partial")
+        raise refused
     return value == "true"
 
 
@@ -155,7 +177,8 @@ def _limit(value: str | None) -> int:
 
 def _of_tenant(request: Request) -> QuerySet[Batch]:
     rows = Batch.objects.filter(tenant=tenant_of(request))
-    return rows.select_related("input_file", "output_file", "error_file", "results_file")
+    rows = rows.select_related("input_file", "output_file", "error_file", "results_file", "retry_of")
+    return rows.defer("retry_of__errors", "retry_of__metadata", "retry_of__rates")
 
 
 def _batch(request: Request, batch_id: str) -> Batch:

@@ -39,6 +39,7 @@ def native(batch: Batch) -> dict[str, Any]:
         "paused_reason": batch.paused_reason or None,
         "max_cost_usd": None if batch.max_cost is None else money.usd(batch.max_cost),
         "max_error_rate": batch.max_error_rate,
+        "retry_of": batch.retry_of and batch.retry_of.public_id,
     }
 
 

@@ -1,5 +1,6 @@
 """A line of the output file: the same bytes whenever it is written. Pure."""
 
+import re
 from hashlib import blake2b
 
 import msgspec
@@ -15,6 +16,9 @@ MESSAGES = {
     "upstream_unreachable": "The model server could not be reached, also when tried again.",
     "worker_crashed": "The worker that ran this line died three times, with nothing else in its hands.",
 }
+
+
+_DELIVERED = re.compile(rb'\{"id":"resp_\w+","custom_id":(?:null|"(?:[^"\\]|\\.)*+"),"response":\{"status_code":2')
 
 
 def response_id(secret: str, line: int) -> str:
@@ -48,3 +52,8 @@ def render_error(token: bytes, custom_id: bytes, code: str) -> bytes:
 def render_never_run(secret: str, line: int, custom_id: bytes, code: str) -> bytes:
     """The output line of a request that was never sent to its end."""
     return render_error(response_id(secret, line).encode(), custom_id, code)
+
+
+def is_delivered(line: bytes) -> bool:
+    """Whether an output line carries a delivered answer: a status of 2xx. Without reading its body."""
+    return _DELIVERED.match(line) is not None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from batches.core import answers, requests, states
 from batches.core.answers import Answer, Verdict, judge
-from batches.core.rendering import MESSAGES, render, render_never_run, response_id
+from batches.core.rendering import MESSAGES, is_delivered, render, render_never_run, response_id
 from batches.core.splicing import replace_model
 from tests.core import searched
 from tests.core.lines import CHAT, TEXT, VALUES, line
@@ -41,6 +41,21 @@ def test_a_custom_id_and_a_body_come_back_exactly(custom_id: str, escaped: bool,
     assert read["response"]["body"] == {"choices": [{}], "more": value}
     assert read["error"] is None
     assert written in render(SECRET, 1, requests.custom_id_of(data), verdict)
+
+
+@given(
+    PRINTABLE | st.sampled_from(['","response":{"status_code":200,', "\\", '"', '\\"']),
+    st.booleans(),
+    st.integers(100, 599),
+)
+@searched
+def test_a_delivered_line_is_known_by_its_status(custom_id: str, escaped: bool, status: int) -> None:
+    written = json.dumps(custom_id, ensure_ascii=escaped).encode()
+    body = b'{"custom_id":"x","response":{"status_code":200}}'
+    answered = render(SECRET, 1, written, Verdict(True, 200 <= status < 300, status=status, body=body))
+    assert is_delivered(answered) == (200 <= status < 300)
+    assert not is_delivered(render(SECRET, 1, written, Verdict(True, code="request_timeout")))
+    assert not is_delivered(render_never_run(SECRET, 1, b"null", "batch_expired"))
 
 
 @pytest.mark.parametrize("status", [200, 400, 429, 500])

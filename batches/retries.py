@@ -1,0 +1,112 @@
+"""A retry: a new batch of the lines that another one did not deliver, and the outputs of both as one.
+
+A results file has a line for every line of its batch's input, in that order, and each says whether it was delivered.
+So both files side by side are all that is asked: memory stays flat, and rows that retention took are not missed.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from django.db import DatabaseError
+
+from batches import intake, objects
+from batches.core import jsonl, rendering, requests
+from batches.core.states import TERMINAL, Status
+from batches.models import Batch
+from batches.uploads import Stored
+from tenants.errors import Refused
+from tenants.models import ApiKey
+
+MAX_RETRIES = 20  # one of the other: their files are all open while they are merged
+MAX_RESULT = 1 << 40  # bytes of a line that we wrote ourselves: no limit
+
+
+def retry(batch: Batch, key: ApiKey, **columns: Any) -> Batch:
+    """A new batch of what `batch` did not deliver; `columns` are its caps. Raises Refused 409, 410 or 429."""
+    _check(batch)
+    intake.check_room(key.tenant)
+    stored = _store(batch)
+    try:
+        return intake.submit(key.tenant, key, stored, batch.endpoint, batch.metadata, retry_of=batch, **columns)
+    except DatabaseError:
+        raise  # the batch may be there after all: an object that nobody names is swept a day later
+    except BaseException:
+        with suppress(OSError):
+            objects.delete(stored.key)
+        raise
+
+
+def _check(batch: Batch) -> None:
+    if batch.status not in TERMINAL:
+        raise Refused(
+            409, "batch_not_complete", "The batch has not ended: only what is left at its end can be retried."
+        )
+    if batch.status == Status.FAILED:
+        raise Refused(409, "batch_failed", "The input was not valid: repair the file and submit it anew.")
+    if batch.completed == batch.total:
+        raise Refused(409, "nothing_to_retry", "Every line of the batch was delivered.")
+    if len(_chain(batch)) > MAX_RETRIES:
+        raise Refused(
+            409, "too_many_retries", f"It is the {MAX_RETRIES}th retry already: submit its lines as a new file."
+        )
+
+
+def _store(batch: Batch) -> Stored:
+    """Write the lines that were not delivered, as they came and in their order, as a new input."""
+    count = 0
+    try:
+        with objects.Writer(objects.fresh_key("inputs")) as writer:
+            for line in _undelivered(batch):
+                for piece in _bytes(batch, line):
+                    writer.write(piece)
+                writer.write(b"\n")
+                count += 1
+    except FileNotFoundError:
+        raise Refused(410, "file_expired", "The batch's input or output is not stored any more.") from None
+    return Stored(writer.key, batch.input_file.filename, writer.bytes, count, writer.sha256)
+
+
+def _undelivered(batch: Batch) -> Iterator[jsonl.Line]:
+    lines = jsonl.lines(objects.chunks(batch.input_file.storage_key), requests.MAX_LINE)
+    for line, result in zip(lines, _results(batch), strict=True):
+        if not rendering.is_delivered(result):
+            yield line
+
+
+def _bytes(batch: Batch, line: jsonl.Line) -> Iterator[bytes]:
+    """The line; one that is too long is copied as the others are: the retry says so of it again."""
+    if line.data is not None:
+        yield line.data
+    else:
+        yield from objects.chunks(batch.input_file.storage_key, line.offset, line.length)
+
+
+def _results(batch: Batch) -> Iterator[bytes]:
+    """The lines of an ended batch's results file."""
+    assert batch.results_file is not None
+    for line in jsonl.lines(objects.chunks(batch.results_file.storage_key), MAX_RESULT):
+        assert line.data is not None
+        yield line.data
+
+
+def merged(batch: Batch) -> Iterator[bytes]:
+    """A line for each line of the original's input: of the first batch that delivered it, else of the last.
+
+    The n-th line of a retry is the n-th that the batch before it did not deliver.
+    """
+    original, *others = [_results(each) for each in _chain(batch)]
+    for line in original:
+        for retried in others:
+            if rendering.is_delivered(line):
+                break
+            line = next(retried)
+        yield line + b"\n"
+
+
+def _chain(batch: Batch) -> list[Batch]:
+    """The batch after all that it retries, the original first."""
+    chain = [batch]
+    while (before := chain[0].retry_of_id) is not None:
+        chain.insert(0, Batch.objects.select_related("results_file").get(pk=before))
+    return chain
