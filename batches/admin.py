@@ -53,8 +53,8 @@ class BatchAdmin(ReadOnly):
     search_fields = ("public_id", "model", "tenant__name", "input_file__public_id__exact")
     readonly_fields = (
         "public_id", "tenant", "api_key", "status", "paused_reason", "retried", "endpoint", "model", "input_file",
-        "results_file", "output_file", "error_file", "rows", "max_cost_usd", "max_error_rate", "metadata_shown",
-        "errors_shown", "created_at", "deadline", "in_progress_at",
+        "results_file", "output_file", "error_file", "rows", "on_invalid_line", "max_cost_usd", "max_error_rate",
+        "metadata_shown", "errors_shown", "created_at", "deadline", "in_progress_at",
         "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
         "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown",
     )  # fmt: skip
@@ -79,7 +79,7 @@ class BatchAdmin(ReadOnly):
                 )
             },
         ),
-        ("Sent by the tenant", {"fields": ("max_cost_usd", "max_error_rate", "metadata_shown")}),
+        ("Sent by the tenant", {"fields": ("on_invalid_line", "max_cost_usd", "max_error_rate", "metadata_shown")}),
     )  # fmt: skip
     actions = ("cancel",)
     unseen = UNSEEN

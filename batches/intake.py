@@ -87,6 +87,14 @@ def read_endpoint(value: str | None) -> str:
     return endpoint
 
 
+def read_on_invalid_line(value: str | None) -> str:
+    """The form field `on_invalid_line`."""
+    if value is not None and value not in Batch.OnInvalidLine.values:
+        known = " or ".join(Batch.OnInvalidLine.values)
+        raise Refused(400, "invalid_on_invalid_line", f"on_invalid_line must be {known}.", param="on_invalid_line")
+    return value or Batch.OnInvalidLine.FAIL
+
+
 def read_metadata(value: str | None) -> str:
     """The form field `metadata`: a JSON object of at most 16 short strings, kept as JSON."""
     try:

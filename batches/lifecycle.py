@@ -53,8 +53,12 @@ def transition(batch: int, target: Status, where: Q | None = None, **fields: Any
 
 def fail(batch: int, faults: Iterable[dict[str, Any]], counts: dict[str, int], where: Q | None = None) -> bool:
     """The input as a whole is not valid: keep why."""
-    errors = json.dumps({"data": list(faults), "counts": counts})
-    return transition(batch, Status.FAILED, where, errors=errors)
+    return transition(batch, Status.FAILED, where, errors=listed(faults, counts))
+
+
+def listed(faults: Iterable[dict[str, Any]], counts: dict[str, int]) -> str:
+    """Bad lines, as a batch keeps them in `errors`."""
+    return json.dumps({"data": list(faults), "counts": counts})
 
 
 def pause(batch: int, reason: str) -> bool:

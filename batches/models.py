@@ -57,6 +57,10 @@ class File(models.Model):
 class Batch(models.Model):
     """A tenant's job: one input file, one endpoint, one deadline."""
 
+    class OnInvalidLine(models.TextChoices):
+        FAIL = "fail"  # the batch
+        SKIP = "skip"  # the line alone
+
     public_id = models.CharField(max_length=40, unique=True, default=batch_id)
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.PROTECT, related_name="batches")
     api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
@@ -69,6 +73,9 @@ class Batch(models.Model):
     model = models.CharField(max_length=200, null=True, blank=True, help_text="Null when lines name several.")
     metadata = models.TextField(default="{}", help_text="JSON object of strings, as the tenant sent it.")
     secret = models.CharField(max_length=32, default=secret, help_text="Key of the derived response ids.")
+    on_invalid_line = models.CharField(
+        max_length=8, choices=OnInvalidLine, default=OnInvalidLine.FAIL, db_default=OnInvalidLine.FAIL
+    )
     max_cost = PicoField(null=True, blank=True, help_text="Pico-USD at which it is paused.")
     max_error_rate = models.FloatField(null=True, blank=True, help_text="Share of failed lines above which it pauses.")
 

@@ -10,12 +10,13 @@ import msgspec
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from batches import lifecycle, objects, tasks
+from batches import clock, lifecycle, objects, tasks
 from batches.core import jsonl, planning, requests
-from batches.core.requests import Fault
+from batches.core.requests import Fault, Request
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
 from batches.models import Batch, Slice, Upstream
+from batches.skipping import Skipped
 from billing import prices
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,11 @@ LISTED = 100  # bad lines that are listed; all are counted
 
 
 class Plan(NamedTuple):
-    """What validation found: the object that slices are ranges of, and the slices' rows."""
+    """What validation found: the object that slices are ranges of, their rows, and the models of their lines."""
 
     key: str
     slices: list[Slice]
+    models: list[str]
 
 
 class Findings:
@@ -71,18 +73,23 @@ def validate(batch_pk: int) -> None:
 
 
 def _validate(batch: Batch, path: Path, step: Step) -> None:
+    with open(path, "rb") as file:
+        if disguise := jsonl.disguise(file.read(8)):
+            _fail(batch, step, Fault("invalid_json_line", f"The file is {disguise}, not JSONL in UTF-8."))
+            return
     reachable = reachable_models(batch.tenant_id)
     findings = Findings()
-    columns = _read(path, batch.endpoint, set(reachable), findings, step)
-    if findings.counts:
-        lifecycle.fail(batch.pk, findings.listed(), findings.counts, step.mine)
-        return
-    if not len(columns):
-        _fail(batch, step, Fault("empty_file", "The file has no line that is not blank."))
-        return
-    plan = _plan(batch, path, columns, reachable, step)
-    if not _start(batch, step, plan, columns) and plan.key != batch.input_file.storage_key:
-        objects.delete(plan.key)
+    with objects.scratch() as scratch:
+        skipped = Skipped(batch.secret, scratch) if batch.on_invalid_line == Batch.OnInvalidLine.SKIP else None
+        columns = _read(path, Checks(batch.endpoint, set(reachable)), findings, skipped, step)
+        if findings.counts and skipped is None:
+            lifecycle.fail(batch.pk, findings.listed(), findings.counts, step.mine)
+        elif not len(columns) and not findings.counts:
+            _fail(batch, step, Fault("empty_file", "The file has no line that is not blank."))
+        else:
+            plan = _plan(batch, path, columns, reachable, step)
+            if not _start(batch, step, plan, findings, skipped) and plan.key != batch.input_file.storage_key:
+                objects.delete(plan.key)
 
 
 def _fail(batch: Batch, step: Step, fault: Fault) -> None:
@@ -110,32 +117,47 @@ def _pieces(path: Path, step: Step) -> Iterator[bytes]:
             yield piece
 
 
-def _read(path: Path, endpoint: str, models: set[str], findings: Findings, step: Step) -> planning.Columns:
-    columns = planning.Columns()
-    with open(path, "rb") as file:
-        if disguise := jsonl.disguise(file.read(8)):
-            findings.add(1, Fault("invalid_json_line", f"The file is {disguise}, not JSONL in UTF-8."))
-            return columns
-    seen: dict[int, int] = {}  # hash of a custom_id -> its line
-    for line in jsonl.lines(_pieces(path, step), requests.MAX_LINE):
+class Checks:
+    """What a line is checked against: its endpoint, the models there are, and the lines before it."""
+
+    def __init__(self, endpoint: str, models: set[str]) -> None:
+        self._endpoint, self._models = endpoint, models
+        self._seen: dict[int, int] = {}  # hash of a custom_id -> its line
+
+    def check(self, line: jsonl.Line) -> tuple[Request | None, list[Fault]]:
+        """The request, as far as it could be read, and all that is wrong with it."""
         if line.data is None:
-            fault = Fault(
-                "line_too_large", f"The line has {line.length:,} bytes; at most {requests.MAX_LINE:,} are taken."
-            )
-            findings.add(line.number, fault)
-            continue
-        found = requests.parse(line.data, endpoint)
+            return None, [_too_large(line.length)]
+        found = requests.parse(line.data, self._endpoint)
         if isinstance(found, Fault):
-            findings.add(line.number, found)
-            continue
-        first = seen.setdefault(hash(found.custom_id), line.number)
+            return None, [found]
+        faults = []
+        first = self._seen.setdefault(hash(found.custom_id), line.number)
         if first != line.number:
-            fault = Fault("duplicate_custom_id", f"The custom_id stands on line {first} already.", "custom_id")
+            message = f"The custom_id stands on line {first} already."
+            faults.append(Fault("duplicate_custom_id", message, "custom_id"))
+        if found.model not in self._models:
+            faults.append(_no_model(found.model))
+        return found, faults
+
+
+def _read(path: Path, checks: Checks, findings: Findings, skipped: Skipped | None, step: Step) -> planning.Columns:
+    """The lines that can run; the others go to `findings`, and to `skipped` where there is one."""
+    columns = planning.Columns()
+    for line in jsonl.lines(_pieces(path, step), requests.MAX_LINE):
+        found, faults = checks.check(line)
+        if found is not None and not faults:
+            columns.add(line.number, line.offset, line.length, found.model, found.prefix, found.tokens)
+            continue
+        for fault in faults:
             findings.add(line.number, fault)
-        if found.model not in models:
-            findings.add(line.number, _no_model(found.model))
-        columns.add(line.number, line.offset, line.length, found.model, found.prefix, found.tokens)
+        if skipped is not None:
+            skipped.add(line, faults[0])
     return columns
+
+
+def _too_large(length: int) -> Fault:
+    return Fault("line_too_large", f"The line has {length:,} bytes; at most {requests.MAX_LINE:,} are taken.")
 
 
 def _no_model(model: str) -> Fault:
@@ -149,12 +171,12 @@ def _plan(batch: Batch, path: Path, columns: planning.Columns, slots: dict[str, 
     positions = [planned.position for cut in cuts for planned in cut.lines]
     padding = path.stat().st_size - sum(columns.lengths)  # newlines and blank lines, which a slice would carry
     in_order = all(position == index for index, position in enumerate(positions))
-    if in_order and padding <= 2 * len(columns) + MAX_PADDING:
+    if not len(columns) or (in_order and padding <= 2 * len(columns) + MAX_PADDING):
         key, starts = batch.input_file.storage_key, columns.offsets
     else:
         key, starts = _rewrite(path, columns, positions, step)
     slices = [_slice(batch, index, cut, columns, starts) for index, cut in enumerate(cuts)]
-    return Plan(key, slices)
+    return Plan(key, slices, list(columns.model_names))
 
 
 def _rewrite(path: Path, columns: planning.Columns, positions: list[int], step: Step) -> tuple[str, Any]:
@@ -196,21 +218,31 @@ def _slice(batch: Batch, index: int, cut: planning.Cut, columns: planning.Column
     )
 
 
-def _start(batch: Batch, step: Step, plan: Plan, columns: planning.Columns) -> bool:
-    """The slices and the move to in_progress, in one transaction; False when the batch moved elsewhere meanwhile."""
-    models = list(columns.model_names)
-    rates = prices.rates_at(models, batch.created_at)
+def _start(batch: Batch, step: Step, plan: Plan, findings: Findings, skipped: Skipped | None) -> bool:
+    """The slices, what was skipped and the move to in_progress, in one transaction; False when the batch moved
+    elsewhere meanwhile."""
+    rates = prices.rates_at(plan.models, batch.created_at)
+    bad = len(skipped) if skipped else 0
     with transaction.atomic():
         moved = lifecycle.transition(
             batch.pk,
             Status.IN_PROGRESS,
             step.mine,
             plan_key=plan.key,
-            total=len(columns),
-            model=models[0] if len(models) == 1 else None,
+            total=bad + sum(row.lines for row in plan.slices),
+            model=plan.models[0] if len(plan.models) == 1 else None,
             rates=msgspec.json.encode(rates).decode(),
+            failed=bad,
+            base_failed=bad,
+            last_seq=bad,
+            errors=lifecycle.listed(findings.listed(), findings.counts) if bad else "",
         )
         if moved:
+            if skipped:
+                skipped.record(batch, clock.now())
             Slice.objects.bulk_create(plan.slices, batch_size=200)
-            tasks.ring_work()
+            if plan.slices:
+                tasks.ring_work()
+            else:
+                lifecycle.finalize_now(batch.pk)  # no line is left that could run
     return moved

@@ -18,7 +18,7 @@ from batches.models import Batch
 from tenants.authentication import key_of, tenant_of
 from tenants.errors import Refused
 
-FIELDS = {"endpoint", "metadata", *fields.CAPS}  # of the form, beside the file
+FIELDS = {"endpoint", "metadata", "on_invalid_line", *fields.CAPS}  # of the form, beside the file
 QUERY = {"limit", "after", "status"}
 UNBUILT_HEADERS = ("Idempotency-Key",)
 FLAG = "Send true or false."
@@ -130,8 +130,9 @@ def _submit(request: Request) -> Response:
         fields.only(http.POST, FIELDS)
         endpoint = intake.read_endpoint(http.POST.get("endpoint"))
         metadata = intake.read_metadata(http.POST.get("metadata"))
-        caps = fields.read_caps(http.POST)
-        submitted = intake.submit(tenant_of(request), key_of(request), upload.complete(), endpoint, metadata, **caps)
+        columns = fields.read_caps(http.POST)
+        columns["on_invalid_line"] = intake.read_on_invalid_line(http.POST.get("on_invalid_line"))
+        submitted = intake.submit(tenant_of(request), key_of(request), upload.complete(), endpoint, metadata, **columns)
     except DatabaseError:
         raise  # the batch may be there after all: an object that nobody names is swept a day later
     except BaseException:

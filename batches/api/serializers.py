@@ -39,6 +39,7 @@ def native(batch: Batch) -> dict[str, Any]:
         "paused_reason": batch.paused_reason or None,
         "max_cost_usd": None if batch.max_cost is None else money.usd(batch.max_cost),
         "max_error_rate": batch.max_error_rate,
+        "on_invalid_line": batch.on_invalid_line,
         "retry_of": batch.retry_of and batch.retry_of.public_id,
     }
 
@@ -57,13 +58,12 @@ def _times(batch: Batch, status: Status) -> dict[str, int | None]:
 
 def _errors(batch: Batch, status: Status) -> dict[str, Any] | None:
     """What is wrong with the input; an expired batch shows as failed, and here says that it expired."""
-    if batch.errors:
-        return {"object": "list", **json.loads(batch.errors)}
+    errors: dict[str, Any] = json.loads(batch.errors) if batch.errors else {"data": [], "counts": {}}
     if status == Status.EXPIRED:
         message = "The 24 hours passed before every line was run. What was finished is in the output."
         entry = {"code": "batch_expired", "line": None, "message": message, "param": None}
-        return {"object": "list", "data": [entry], "counts": {"batch_expired": 1}}
-    return None
+        errors = {"data": [entry, *errors["data"]], "counts": {"batch_expired": 1} | errors["counts"]}
+    return {"object": "list", **errors} if errors["data"] else None
 
 
 def _counts(batch: Batch, status: Status) -> dict[str, int]:

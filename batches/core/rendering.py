@@ -30,7 +30,7 @@ def render(secret: str, line: int, custom_id: bytes, verdict: Verdict) -> bytes:
     """The output line without its newline. `custom_id` and the verdict's body are JSON already."""
     token = response_id(secret, line).encode()
     if verdict.status is None:
-        return render_error(token, custom_id, verdict.code)
+        return _render_error(token, custom_id, verdict.code, MESSAGES[verdict.code])
     return (
         b'{"id":"resp_%b","custom_id":%b,"response":{"status_code":%d,"request_id":"req_%b","body":%b},"error":null}'
         % (
@@ -43,15 +43,20 @@ def render(secret: str, line: int, custom_id: bytes, verdict: Verdict) -> bytes:
     )
 
 
-def render_error(token: bytes, custom_id: bytes, code: str) -> bytes:
+def _render_error(token: bytes, custom_id: bytes, code: str, message: str) -> bytes:
     """The output line of a request that got no answer."""
-    error = msgspec.json.encode({"code": code, "message": MESSAGES[code]})
+    error = msgspec.json.encode({"code": code, "message": message})
     return b'{"id":"resp_%b","custom_id":%b,"response":null,"error":%b}' % (token, custom_id, error)
 
 
 def render_never_run(secret: str, line: int, custom_id: bytes, code: str) -> bytes:
     """The output line of a request that was never sent to its end."""
-    return render_error(response_id(secret, line).encode(), custom_id, code)
+    return _render_error(response_id(secret, line).encode(), custom_id, code, MESSAGES[code])
+
+
+def render_invalid(secret: str, line: int, custom_id: str | None, code: str, message: str) -> bytes:
+    """The output line of one that could not be run for what it is."""
+    return _render_error(response_id(secret, line).encode(), msgspec.json.encode(custom_id), code, message)
 
 
 def is_delivered(line: bytes) -> bool:

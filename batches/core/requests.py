@@ -73,6 +73,10 @@ class Sendable(msgspec.Struct):
     body: msgspec.Raw
 
 
+class _Named(msgspec.Struct):
+    custom_id: str
+
+
 _READ = frozenset((*_Envelope.__struct_fields__, *_Body.__struct_fields__))  # keys that count for us
 _ALWAYS = tuple(f'"{key}"'.encode() for key in ("custom_id", "body", "method", "url", "model"))
 _OPTIONAL = tuple((key, f'"{key}"'.encode()) for key in _Body.__struct_fields__ if key != "model")
@@ -80,6 +84,7 @@ _ESCAPED = re.compile(rb"\\u00[567]")  # a letter of a key, written as an escape
 _SOME_MESSAGE = re.compile(rb"\[\s*[^\s\]]")
 _envelope = msgspec.json.Decoder(_Envelope)
 _body = msgspec.json.Decoder(_Body)
+_named = msgspec.json.Decoder(_Named)
 sendable = msgspec.json.Decoder(Sendable).decode
 
 
@@ -107,6 +112,19 @@ def custom_id_of(data: bytes) -> bytes:
     written = bytes(sendable(data).custom_id)
     msgspec.json.decode(written, type=str)
     return written
+
+
+def valid_custom_id(data: bytes | None) -> str | None:
+    """The custom_id of a line that may be bad in any way; None where it can't be read, or is none."""
+    try:
+        name = _named.decode(data or b"").custom_id
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return name if name and _is_custom_id(name) else None
+
+
+def _is_custom_id(name: str) -> bool:
+    return len(name) <= MAX_CUSTOM_ID and name.isprintable()
 
 
 def _unreadable(data: bytes) -> Fault | None:
@@ -167,7 +185,7 @@ def _envelope_fault(envelope: _Envelope, endpoint: str) -> Fault | None:
     custom_id = envelope.custom_id
     if not custom_id:
         return Fault("missing_custom_id", "custom_id is empty: every line needs one of its own.", "custom_id")
-    if len(custom_id) > MAX_CUSTOM_ID or not custom_id.isprintable():
+    if not _is_custom_id(custom_id):
         return Fault(
             "invalid_custom_id", f"custom_id must be at most {MAX_CUSTOM_ID} printable characters.", "custom_id"
         )

@@ -6,35 +6,25 @@ docs/decisions/0003-commit-under-the-batch-lock.md
 """
 
 import logging
-import zlib
 from collections import Counter, defaultdict
 from datetime import datetime
-from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F
 from msgspec import json
 
-from batches import clock, lifecycle
+from batches import clock, lifecycle, recording
 from batches.core import caps
 from batches.core.rendering import render
 from batches.core.states import CLOSING, TAKING, Status
 from batches.engine import leases
 from batches.engine.lines import Held
 from batches.engine.pump import Outcome
-from batches.models import Batch, Segment, Slice
+from batches.models import Batch, Slice
+from batches.recording import Record
 from billing import money
 
 log = logging.getLogger(__name__)
-
-COLUMNS = (
-    "tenant_id", "batch_id", "line", "seq", "custom_id", "status_code", "error_code", "flag", "input_tokens",
-    "cached_tokens", "output_tokens", "cost", "attempts", "upstream_id", "latency_ms", "finished_at", "segment_id",
-    "offset", "length",
-)  # fmt: skip
-_QUOTED = ", ".join(f'"{column}"' for column in COLUMNS)
-_INSERT = f"INSERT INTO batches_result ({_QUOTED}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
-_COPY = f"COPY batches_result ({_QUOTED}) FROM STDIN"
 
 
 def commit(outcomes: list[Outcome]) -> None:
@@ -64,7 +54,7 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], now: datetime) -> None:
     known = leases.finished_lines(batch.pk, [outcome.line.number for outcome in outcomes])
     fresh = list({o.line.number: o for o in outcomes if o.line.number not in known}.values())
     if fresh:
-        _insert(_rows(batch, fresh, now))
+        recording.record(batch, [_record(batch, outcome) for outcome in fresh], now)
         _report_uncharged(batch, fresh)
     _count(batch, fresh, wasted=len(outcomes) - len(fresh))
     _advance_slices({outcome.line.held: outcome for outcome in outcomes}, outcomes)
@@ -91,54 +81,26 @@ def _report_uncharged(batch: Batch, outcomes: list[Outcome]) -> None:
         log.warning("upstream %s: %d answers of %s without a believable usage, not charged", upstream, count, batch)
 
 
-def _rows(batch: Batch, outcomes: list[Outcome], now: datetime) -> list[tuple[Any, ...]]:
-    """Store the bodies as one segment; the rows of the results that point into it."""
-    rendered = [render(batch.secret, o.line.number, o.line.custom_id, o.verdict) for o in outcomes]
-    data = zlib.compress(b"\n".join(rendered), 1)
-    segment = Segment.objects.create(tenant_id=batch.tenant_id, batch_id=batch.pk, data=data)
-    rows, offset = [], 0
-    for seq, (outcome, body) in enumerate(zip(outcomes, rendered, strict=True), batch.last_seq + 1):
-        rows.append(_row(batch, outcome, seq, now, (segment.pk, offset, len(body))))
-        offset += len(body) + 1
-    return rows
-
-
-def _row(batch: Batch, outcome: Outcome, seq: int, now: datetime, place: tuple[int, int, int]) -> tuple[Any, ...]:
+def _record(batch: Batch, outcome: Outcome) -> Record:
     line, verdict, upstream, latency = outcome
-    usage = verdict.usage
-    return (
-        batch.tenant_id,
-        batch.pk,
-        line.number,
-        seq,
-        json.decode(line.custom_id, type=str),
-        verdict.status,
-        "" if verdict.delivered else verdict.code or "upstream_error",
-        verdict.flag,
-        *usage,
-        _cost(outcome),
-        line.attempts,
-        upstream,
-        latency,
-        now,
-        *place,
+    return Record(
+        body=render(batch.secret, line.number, line.custom_id, verdict),
+        line=line.number,
+        custom_id=json.decode(line.custom_id, type=str),
+        status_code=verdict.status,
+        error_code="" if verdict.delivered else verdict.code or "upstream_error",
+        flag=verdict.flag,
+        usage=verdict.usage,
+        cost=_cost(outcome),
+        attempts=line.attempts,
+        upstream=upstream,
+        latency_ms=latency,
     )
 
 
 def _cost(outcome: Outcome) -> int:
     verdict = outcome.verdict
     return money.cost(outcome.line.held.rates, *verdict.usage) if verdict.delivered and not verdict.flag else 0
-
-
-def _insert(rows: list[tuple[Any, ...]]) -> None:
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            with connection.wrap_database_errors, cursor.copy(_COPY) as copy:
-                for row in rows:
-                    copy.write_row(row)
-        else:
-            stamp = connection.ops.adapt_datetimefield_value(rows[0][15])
-            cursor.executemany(_INSERT, [(*row[:15], stamp, *row[16:]) for row in rows])
 
 
 def _count(batch: Batch, fresh: list[Outcome], wasted: int) -> None:
