@@ -63,7 +63,7 @@ def _ours(path: Path) -> float:
     step: Any = _Held()
     started = time.perf_counter()
     findings = validation.Findings()
-    columns = validation._read(path, "/v1/chat/completions", {"bench"}, findings, step)
+    columns = validation._read(path, validation.Checks("/v1/chat/completions", {"bench"}), findings, None, step)
     assert not findings.counts, findings.counts
     cuts = list(planning.cut(columns, planning.order(columns), {"bench": 64}))
     assert sum(len(cut.lines) for cut in cuts) == len(columns)
