@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from django.core.files.storage import default_storage
-from django.utils import timezone
 
-from batches import objects
+from batches import clock, objects
 from batches.models import Batch, File
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ def remove() -> int:
         named = set(File.objects.filter(storage_key__in=keys).values_list("storage_key", flat=True))
         named |= set(Batch.objects.filter(plan_key__in=keys).values_list("plan_key", flat=True))
         for key in set(keys) - named:
-            if default_storage.get_modified_time(key) < timezone.now() - AGE:
+            if default_storage.get_modified_time(key) < clock.now() - AGE:
                 objects.delete(key)
                 removed += 1
     if removed:
