@@ -26,11 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 class Service:
     """One `up` with a home and a database of its own."""
 
-    def __init__(self, *options: str, name: str = "service") -> None:
+    def __init__(self, *options: str, name: str = "service", server: Path = environment.HOME / "pg") -> None:
         self.home = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=environment.HOME))
         self.options = options or ("--no-model",)
         self.environ = {**os.environ, "PROVOCATIVE_HOME": str(self.home), "LOG_LEVEL": "WARNING"}
         self.environ.pop("DATABASE_URL", None)
+        self.server = server  # where a PostgreSQL has its socket
         if environment.DATABASE == "postgres":
             self._create_database(self.home.name.replace("-", "_"))
         self.process: subprocess.Popen[str] | None = None
@@ -38,11 +39,10 @@ class Service:
         self._clients: list[httpx.Client] = []
 
     def _create_database(self, name: str) -> None:
-        server = os.environ["DATABASE_URL"].rpartition("/")[0]
-        self._dsn = f"host={environment.HOME / 'pg'} user=postgres dbname={name}"
-        with psycopg.connect(f"host={environment.HOME / 'pg'} user=postgres", autocommit=True) as connection:
+        self._dsn = f"host={self.server} user=postgres dbname={name}"
+        with psycopg.connect(f"host={self.server} user=postgres", autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
-        self.environ["DATABASE_URL"] = f"{server}/{quote(name)}"
+        self.environ["DATABASE_URL"] = f"postgres://postgres@{quote(str(self.server), safe='')}/{quote(name)}"
 
     # --- the operator's hands ---------------------------------------------------------------------------------------
 
@@ -139,9 +139,9 @@ class Service:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Service]:
+def running(*options: str, server: Path = environment.HOME / "pg") -> Iterator[Service]:
     """A service that is up."""
-    service = Service(*options)
+    service = Service(*options, server=server)
     try:
         yield service.start()
     finally:
