@@ -65,18 +65,22 @@ class Writer:
 
     def discard(self) -> None:
         """Remove what was written; a storage that fails at that leaves it to the sweep of orphans."""
+        with suppress(OSError), _as_disk_error(self.key):
+            self._file.close()  # on a full disk it fails, having closed
         with suppress(OSError):
-            with _as_disk_error(self.key):
-                self._file.close()
             delete(self.key)
 
     def __enter__(self) -> "Writer":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
+        try:
+            if kind is None:
+                self.close()
+        except BaseException:
+            self.discard()
+            raise
+        if kind is not None:
             self.discard()
 
 
