@@ -7,6 +7,7 @@ run: the machine's speed drifts, the ratio holds. Prints a table, writes benchma
 import argparse
 import importlib
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def main() -> None:
             found[name] = _measured(name, size)
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(as_json(found, about))  # after each subject: a run that breaks off keeps the others
+    if broken := [name for name, one in found.items() if not one.rows]:
+        sys.exit(f"not measured: {', '.join(broken)}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from batches.models import Batch  # noqa: E402
 
 @api_view(["GET"])
 def batch(request: Request, batch_id: str) -> Response:
-    found = Batch.objects.filter(public_id=batch_id).first()
-    assert found is not None
+    found = Batch.objects.get(public_id=batch_id)
     return Response(
         {"id": found.public_id, "status": found.status, "total": found.total, "completed_count": found.completed}
     )
