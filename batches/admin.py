@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.text import Truncator
 
-from batches import lifecycle
+from batches import clock, expecting, lifecycle
 from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Upstream
 from billing import money
 from tenants.admin import Plain, ReadOnly
@@ -41,20 +41,31 @@ class FileAdmin(ReadOnly):
     )  # fmt: skip
 
 
+class DeadlineAtRisk(admin.SimpleListFilter):
+    title, parameter_name = "deadline", "deadline_at_risk"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("1", "At risk")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.filter(expecting.at_risk(clock.now())) if self.value() else rows
+
+
 @admin.register(Batch)
 class BatchAdmin(ReadOnly):
     """A batch's status changes through its lifecycle alone; what an operator may do is cancel."""
 
     list_display = (
         "public_id", "status", "paused_reason", "completed", "failed", "total", "tenant", "model", "cost_usd",
-        "created_at", "ended_at",
+        "created_at", "expected_at", "at_risk", "ended_at",
     )  # fmt: skip
-    list_filter = ("status", ("paused_reason", admin.EmptyFieldListFilter), "created_at")
+    list_filter = ("status", DeadlineAtRisk, ("paused_reason", admin.EmptyFieldListFilter), "created_at")
     search_fields = ("public_id", "model", "tenant__name", "input_file__public_id__exact")
     readonly_fields = (
         "public_id", "tenant", "api_key", "status", "paused_reason", "retried", "endpoint", "model", "input_file",
         "results_file", "output_file", "error_file", "rows", "on_invalid_line", "max_cost_usd", "max_error_rate",
-        "metadata_shown", "errors_shown", "created_at", "deadline", "in_progress_at",
+        "metadata_shown", "errors_shown", "created_at", "deadline", "expected_at", "waiting_reason", "at_risk",
+        "in_progress_at",
         "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
         "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown",
     )  # fmt: skip
@@ -67,15 +78,15 @@ class BatchAdmin(ReadOnly):
                 )
             },
         ),
-        ("Progress", {"fields": ("total", "completed", "failed", "wasted", "errors_shown")}),
+        ("Progress", {"fields": ("total", "completed", "failed", "wasted", "waiting_reason", "errors_shown")}),
         ("Files", {"fields": ("input_file", "results_file", "output_file", "error_file")}),
         ("Tokens and cost", {"fields": ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown")}),
         (
             "Times",
             {
                 "fields": (
-                    "created_at", "deadline", "in_progress_at", "cancelling_at", "expiring_at", "finalizing_at",
-                    "ended_at", "step_until", "step_attempts",
+                    "created_at", "deadline", "expected_at", "at_risk", "in_progress_at", "cancelling_at",
+                    "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts",
                 )
             },
         ),
@@ -85,8 +96,9 @@ class BatchAdmin(ReadOnly):
     unseen = UNSEEN
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows = super().get_queryset(request).select_related("tenant", "api_key__tenant")
-        return rows.defer(*LONG, "api_key__digest")
+        risk = ExpressionWrapper(expecting.at_risk(clock.now()), BooleanField())
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(risk=risk)
+        return rows.select_related("tenant", "api_key__tenant").defer(*LONG, "api_key__digest")
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.change_batch")
@@ -118,6 +130,10 @@ class BatchAdmin(ReadOnly):
     @admin.display(description="cost cap, USD")
     def max_cost_usd(self, batch: Batch) -> str:
         return "" if batch.max_cost is None else money.usd(batch.max_cost)
+
+    @admin.display(description="deadline at risk", boolean=True)
+    def at_risk(self, batch: Any) -> bool:
+        return bool(batch.risk)
 
     @admin.display(description="errors")
     def errors_shown(self, batch: Batch) -> str:
@@ -172,11 +188,21 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
 @admin.register(Upstream)
 class UpstreamAdmin(Plain):
     form = UpstreamForm
-    list_display = ("model", "base_url", "kind", "tenant", "max_in_flight", "enabled", "keyed", "embedded")
+    list_display = (
+        "model",
+        "base_url",
+        "kind",
+        "tenant",
+        "max_in_flight",
+        "enabled",
+        "cooling_until",
+        "keyed",
+        "embedded",
+    )
     list_filter = ("enabled", "kind", "embedded")
     list_select_related = ("tenant",)
     search_fields = ("model", "base_url", "upstream_model", "tenant__name")
-    readonly_fields = ("embedded", "created_at", "keyed")
+    readonly_fields = ("cooling_until", "embedded", "created_at", "keyed")
     autocomplete_fields = ("tenant",)
     unseen = ("api_key",)
 
@@ -189,7 +215,7 @@ class UpstreamAdmin(Plain):
         if obj is None:
             return (*UpstreamForm.Meta.fields, "new_key")
         changing = ("new_key", "forget_key") if self.has_change_permission(request, obj) else ()
-        return (*UpstreamForm.Meta.fields, "keyed", *changing, "embedded", "created_at")
+        return (*UpstreamForm.Meta.fields, "keyed", *changing, "cooling_until", "embedded", "created_at")
 
     def changed_columns(self, obj: Any, form: Any) -> set[str]:
         return super().changed_columns(obj, form) | ({"api_key"} if form.replaces_key() else set())

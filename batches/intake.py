@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Min, QuerySet
 
 from batches import clock, lifecycle, tasks
 from batches.core.requests import ENDPOINTS
@@ -34,14 +34,10 @@ def check_room(tenant: Tenant) -> None:
 
 
 def retry_after(tenant: int) -> int:
-    """Seconds until the soonest of the tenant's batches should end, by the speed each had so far."""
-    now = clock.now()
-    running = active(tenant).filter(lifecycle.runnable(), completed__gt=0).exclude(in_progress_at=None)
-    guesses = []
-    for batch in running.only("completed", "failed", "total", "in_progress_at")[:100]:
-        done = batch.completed + batch.failed
-        guesses.append((now - (batch.in_progress_at or now)).total_seconds() * (batch.total - done) / done)
-    return int(min(max(min(guesses, default=UNKNOWN), SOONEST), LATEST))
+    """Seconds until the soonest of the tenant's batches should end."""
+    soonest = active(tenant).aggregate(soonest=Min("expected_at"))["soonest"]
+    seconds = (soonest - clock.now()).total_seconds() if soonest else UNKNOWN
+    return int(min(max(seconds, SOONEST), LATEST))
 
 
 def submit(tenant: Tenant, key: ApiKey, stored: Stored, endpoint: str, metadata: str, **columns: Any) -> Batch:

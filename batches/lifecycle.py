@@ -48,6 +48,7 @@ def transition(batch: int, target: Status, where: Q | None = None, **fields: Any
     stamp = _STAMPS.get(target, "ended_at")
     rows = Batch.objects.filter(where or Q(), pk=batch, status__in=states.before(target))
     fields |= {stamp: clock.now(), "paused_reason": "", "step_token": "", "step_until": None, "step_attempts": 0}
+    fields |= {"expected_at": None, "waiting_reason": ""}
     return rows.update(status=target, **fields) == 1
 
 

@@ -110,6 +110,10 @@ class Batch(models.Model):
     rates = models.TextField(default="{}", help_text="JSON: model -> frozen batch rates, pico-USD per million tokens.")
     plan_key = models.CharField(max_length=200, default="", blank=True, help_text="The object that slices are cut of.")
     errors = models.TextField(default="", blank=True, help_text="JSON list of what is wrong with the input.")
+    expected_at = models.DateTimeField(null=True, blank=True, help_text="When it should end; null: nobody knows.")
+    waiting_reason = models.CharField(
+        max_length=300, default="", db_default="", blank=True, help_text="What it waits for: a code, and a sentence."
+    )
 
     class Meta:
         verbose_name_plural = "batches"
@@ -140,6 +144,7 @@ class Upstream(models.Model):
     kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.OTHER)
     enabled = models.BooleanField(default=True)
     embedded = models.BooleanField(default=False, help_text="The model that `up` serves itself.")
+    cooling_until = models.DateTimeField(null=True, blank=True, help_text="It failed: a runner tries it again then.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

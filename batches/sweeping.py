@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.db.models import Exists, OuterRef, Q
 
-from batches import clock, lifecycle, results, tasks
+from batches import clock, expecting, lifecycle, results, tasks
 from batches.core import states
 from batches.core.states import Status
 from batches.engine import leases
@@ -15,7 +15,7 @@ FAILURES_KEPT = timedelta(days=7)
 
 
 def sweep() -> None:
-    """Expire, close, ring, bury, tidy."""
+    """Expire, close, ring, bury, tidy, estimate."""
     leases.bury_expired()
     _expire_late()
     _close_drained()
@@ -23,6 +23,7 @@ def sweep() -> None:
     if _claimable_slices():
         tasks.ring_work()
     _tidy()
+    expecting.refresh()
 
 
 def _expire_late() -> None:

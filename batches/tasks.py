@@ -16,10 +16,11 @@ CHORES, RUNNERS = "chores", "runners"
 
 
 def validate(batch: int) -> None:
-    """Read the input, plan the batch."""
-    from batches import validation
+    """Read the input, plan the batch; say when it should end."""
+    from batches import expecting, validation
 
     validation.validate(batch)
+    expecting.refresh()
 
 
 def work() -> None:

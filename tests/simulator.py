@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from batches.core.estimating import Speed, Work, forecasts
 from batches.core.scheduling import Candidate, Load, corrected, ranked, virtual_times, weights
 
 HOUR = 3600.0
@@ -96,6 +97,37 @@ class World:
         """The longest time between two claims of a tenant."""
         moments = [since, *(some.at for some in self.claims if some.job.person == person and since <= some.at < until)]
         return max(later - earlier for earlier, later in zip(moments, [*moments[1:], until], strict=True))
+
+    def finished(self, job: Job) -> float:
+        """Lines with a result: those of a slice come one after another, as they were sent."""
+        found = float(job.done)
+        for some in self._flying:
+            if some.job is job:
+                seconds = self.latency * job.real / LINE_TOKENS * some.lines / self.slots
+                found += some.lines * min(max(1 - (some.end - self.now) / seconds, 0.0), 1.0)
+        return found
+
+    def estimates(self) -> dict[int, float]:
+        """Seconds until the end of each batch that is here, as estimating.py tells them from what a database knows."""
+        here = [job for job in self.jobs if job.at <= self.now]
+        pace = self.latency / LINE_TOKENS
+        tags: dict[int, float] = {}
+        for job in here:
+            if job.tag is not None:
+                tags[job.person.tenant] = max(tags.get(job.person.tenant, job.tag), job.tag)
+        waiting = {job.person.tenant for job in here if job.waiting}
+        served = {tenant: tag for tenant, tag in tags.items() if tenant in waiting}
+        lane = Speed(self.slots / pace, pace)
+        works = [self._work(job) for job in here]
+        found = forecasts(works, self.slots, lane, served, max(tags.values(), default=0.0))
+        return {batch: forecast.seconds for batch, forecast in found.items()}
+
+    def _work(self, job: Job) -> Work:
+        done = self.finished(job)
+        line = corrected(job.estimate, 1, int(done), int(done * job.real))
+        last = line * min(job.size, job.waiting or job.lines)
+        left, waiting = (job.lines - done) * line, job.waiting * line
+        return Work(job.number, *job.person, left, waiting, last, line, job.deadline - self.now)
 
     def _moments(self, until: float) -> Iterator[float]:
         yield until

@@ -31,6 +31,8 @@ def native(batch: Batch) -> dict[str, Any]:
         "error_file_id": batch.error_file and batch.error_file.public_id,
         "completion_window": "24h",
         **_times(batch, status),
+        "estimated_completion_at": unix(batch.expected_at),
+        "waiting_reason": _waiting_reason(batch),
         "errors": _errors(batch, status),
         "metadata": json.loads(batch.metadata),
         "request_counts": _counts(batch, status),
@@ -54,6 +56,13 @@ def _times(batch: Batch, status: Status) -> dict[str, int | None]:
         "finalizing_at": unix(batch.finalizing_at),
         **ended,
     }
+
+
+def _waiting_reason(batch: Batch) -> dict[str, str] | None:
+    if not batch.waiting_reason:
+        return None
+    reason, _, message = batch.waiting_reason.partition(": ")
+    return {"code": reason, "message": message}
 
 
 def _errors(batch: Batch, status: Status) -> dict[str, Any] | None:

@@ -88,7 +88,7 @@ def unregister(runner: Runner) -> None:
     """Give back every permit; slices that are still leased to it are free at once."""
     with transaction.atomic():
         Slice.objects.filter(runner=runner, state=Slice.State.LEASED).update(
-            state=Slice.State.WAITING, lease_token="", lease_until=None, runner=None
+            state=Slice.State.WAITING, lease_token="", lease_until=None, runner=None, not_before=None
         )
         Runner.objects.filter(pk=runner.pk).delete()
 
@@ -247,6 +247,11 @@ def accuse(claim_: Claim, line: int) -> int:
     sends = before + 1 if line == last else 1
     mine = Slice.objects.filter(pk=claim_.slice, lease_token=claim_.token)
     return sends if mine.update(sole_line=line, sole_sends=sends) else 0
+
+
+def note_wait(claim_: Claim, until: datetime) -> None:
+    """Every line left of a slice in hand waits until then: for those who ask why it stands still."""
+    Slice.objects.filter(pk=claim_.slice, lease_token=claim_.token).update(not_before=until)
 
 
 def release(claim_: Claim, carried: dict[int, tuple[int, float]], not_before: datetime | None = None) -> bool:

@@ -7,7 +7,7 @@ leaves its chain.
 """
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from itertools import count
 
 from msgspec import json
@@ -36,7 +36,10 @@ class Line:
 class Held:
     """A slice in hand: how many of its lines have no committed result, and how many are in flight."""
 
-    __slots__ = ("carried", "chains", "claim", "endpoint", "in_flight", "lane", "lost", "open", "rates", "stopped")
+    __slots__ = (
+        "carried", "chains", "claim", "endpoint", "in_flight", "lane", "lost", "open", "rates", "stopped",
+        "waits_until",
+    )  # fmt: skip
 
     def __init__(self, claim: Claim, lane: LaneKey) -> None:
         self.claim, self.lane, self.endpoint = claim, lane, claim.endpoint
@@ -46,6 +49,7 @@ class Held:
         self.open = self.in_flight = 0
         self.stopped = False  # nothing more of it is sent: its batch closes, or the runner drains
         self.lost = False  # another runner has it: its state is not ours to write
+        self.waits_until = 0.0  # on the loop's clock, as the database was told last
 
     def numbers(self) -> list[int]:
         """The numbers of its lines."""
@@ -116,6 +120,14 @@ class Lane:
             return added
         self.ready.appendleft(rest.popleft())
         return 1
+
+    def waits(self) -> dict[Held, float]:
+        """Slices of which every line left waits for its moment, and the first of these moments."""
+        waiting = Counter(line.held for _, _, line in self._delayed)
+        first: dict[Held, float] = {}
+        for moment, _, line in self._delayed:
+            first[line.held] = min(moment, first.get(line.held, moment))
+        return {held: first[held] for held, lines in waiting.items() if lines == held.open}
 
     def next_due(self) -> float | None:
         """When the next waiting line is due, on the loop's clock."""

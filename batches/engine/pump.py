@@ -47,6 +47,7 @@ class Channel:
         self.budget = retrying.RetryBudget(time.monotonic())
         self.workers = self.busy = 0
         self.failures, self.cool_until = 0, 0.0
+        self.noted = 0  # failures, as the database knows them
         self.parked: list[asyncio.Future[None]] = []
         self._address = ("", "")
         self.targets: dict[str, Target] = {}  # by endpoint; empty when the address can't be used

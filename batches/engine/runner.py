@@ -119,6 +119,7 @@ class RunnerLoop:
         self._commit()
         if now - self._beaten > leases.HEARTBEAT:
             self._database(self._heartbeat)
+            self._database(self._supply.note_waits)
         if now - self._kept_house > HOUSEKEEPING:
             self._kept_house = now
             self._database(self._stop_closed_batches)

@@ -15,6 +15,7 @@ from batches.models import Runner, Slice, Upstream
 
 log = logging.getLogger(__name__)
 
+NOTED = 1.0  # seconds that a slice must wait, for it to be noted
 PAUSE = 0.25  # seconds before a lane that had nothing to claim is asked again
 MAX_HELD = 8192  # lines in hand at most, a lane
 MAX_HELD_BYTES = 256 * 1024 * 1024  # of slices in hand at most
@@ -35,6 +36,14 @@ class Speed:
             self.value = (finished - self._finished) / span
             self._since, self._finished = time.monotonic(), finished
         return self.value
+
+
+def _note_rest(channel: Channel) -> None:
+    """Let the database know when an upstream begins to rest, goes on resting, or answers again."""
+    if channel.failures != channel.noted:
+        channel.noted = channel.failures
+        until = clock.now() + timedelta(seconds=channel.cool_until - time.monotonic()) if channel.failures else None
+        Upstream.objects.filter(pk=channel.id).update(cooling_until=until)
 
 
 class Supply:
@@ -63,6 +72,7 @@ class Supply:
         for pk, row in rows.items():
             key: LaneKey = (row.model, row.tenant_id)
             channel = self._channel(row, key)
+            _note_rest(channel)
             usable = channel.key == key and row.enabled and bool(channel.targets)
             if usable:
                 self._enabled.setdefault(key, []).append(channel)
@@ -86,6 +96,15 @@ class Supply:
         if channel.key == key:
             channel.refresh(row)
         return channel
+
+    def note_waits(self) -> None:
+        """Let the database know of slices in hand that stand still because all their lines wait."""
+        now = time.monotonic()
+        for lane in self._pump.lanes.values():
+            for held, until in lane.waits().items():
+                if until > max(now + NOTED, held.waits_until):
+                    leases.note_wait(held.claim, clock.now() + timedelta(seconds=until - now))
+                    held.waits_until = until
 
     def claim(self, runner: Runner) -> None:
         """Claim for the lanes that run low; one that finds nothing is not asked again for a moment."""
