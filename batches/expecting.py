@@ -72,16 +72,17 @@ def at_risk(now: datetime) -> Q:
 def refresh() -> None:
     """Work out anew every batch that is being run, and write what has changed enough to matter."""
     now = clock.now()
-    running = Batch.objects.filter(status=Status.IN_PROGRESS).select_related("tenant")
-    batches = list(running.only(*COLUMNS).order_by("pk"))
-    if not batches:
+    parts = _parts(now)
+    if not parts:
         return
-    parts, lanes, dedicated = _parts(now), *_lanes(now)
+    running = Batch.objects.filter(pk__in=parts, status=Status.IN_PROGRESS).select_related("tenant")
+    batches = list(running.only(*COLUMNS).order_by("pk"))
+    lanes, dedicated = _lanes(now)
     served: list[tuple[Batch, list[tuple[Part, Lane]]]] = []
     for batch in batches:
         keys = {part: _key(part.model, batch.tenant_id, dedicated) for part in parts[batch.pk]}
         served.append((batch, [(part, lanes[key]) for part, key in keys.items()]))
-        if not batch.tenant.suspended:
+        if not _halted(batch):
             _queue(batch, served[-1][1], now)
     _foresee(lanes, now)
     _write([batch for batch, mine in served if _changes(batch, _expected(batch, mine, now), now)])
@@ -121,6 +122,11 @@ def _lanes(now: datetime) -> tuple[dict[Key, Lane], set[Key]]:
             lanes[model, tenant].upstreams.append(pk)
             lanes[model, tenant].slots += slots
     return lanes, dedicated
+
+
+def _halted(batch: Batch) -> str:
+    """Why nothing of it is sent, whatever its upstreams do; empty when it is run."""
+    return SUSPENDED if batch.tenant.suspended else ""
 
 
 def _queue(batch: Batch, mine: list[tuple[Part, Lane]], now: datetime) -> None:
@@ -180,8 +186,8 @@ def _recent(now: datetime) -> tuple[dict[int, list[Finished]], float]:
 
 def _expected(batch: Batch, mine: list[tuple[Part, Lane]], now: datetime) -> Expected:
     """The first reason that applies, and the end of the part that ends last. A batch that can't go on has no end."""
-    if batch.tenant.suspended:
-        return Expected(None, SUSPENDED)
+    if reason := _halted(batch):
+        return Expected(None, reason)
     if down := [part.model for part, lane in mine if not lane.slots]:
         return Expected(None, f"upstream_unavailable: The model {down[0]} has no upstream that can be used now.")
     ends = [lane.ends.get(batch.pk) for _, lane in mine]

@@ -261,6 +261,15 @@ def test_operators_see_what_is_at_risk(owner: Person, witness: Witness) -> None:
     assert late.public_id in page and unknown.public_id in page and fine.public_id not in page
 
 
+def test_who_is_over_the_limit_is_told_when_the_first_should_end(owner: Person, witness: Witness) -> None:
+    Tenant.objects.update(batch_limit=2)
+    soon, _ = rows(owner.tenant, 2, status=Status.IN_PROGRESS)
+    line = [request_line("a")]
+    assert owner.submit(line)["Retry-After"] == "30"
+    Batch.objects.filter(pk=soon.pk).update(expected_at=clock.now() + timedelta(seconds=1000))
+    assert 900 < int(owner.submit(line)["Retry-After"]) <= 1000
+
+
 def test_a_sweep_estimates(owner: Person, witness: Witness) -> None:
     known_pace()
     batch = submit(owner, 10)

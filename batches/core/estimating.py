@@ -17,7 +17,7 @@ IDLE_LATENCIES, IDLE_SECONDS = 2.0, 2.0  # without a result: nothing was being r
 FORESEEN = 100  # changes of weights that are followed: beyond them, shares stay as they are
 ROUNDING = 1 + 1e-9
 EVER = 1e9  # seconds overdue: in danger whatever the speed
-MOVED, MOVED_SECONDS = 0.02, 0.5  # of the time left: a smaller change is not worth a write
+MOVED, MOVED_SECONDS = 0.02, 0.1  # of the time left: a smaller change is not worth a write
 
 
 class Work(NamedTuple):

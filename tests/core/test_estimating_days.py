@@ -1,5 +1,6 @@
 """Expected ends against real ones, in the scheduler's virtual time: the error of the time left, at each tenth."""
 
+from random import Random
 from statistics import median
 
 import pytest
@@ -93,6 +94,33 @@ def test_wrong_estimates_of_tokens(estimate: int) -> None:
     world, job = World(), Job(A, 20_000, deadline=LATER, estimate=estimate)
     world.add(job, batch(B, 40_000))
     assert show(f"an estimate of {estimate} for 1,000 tokens", errors(world, job)) <= BOUND
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_crowd_of_all_sorts(seed: int) -> None:
+    """Thirty batches of ten tenants: weights, reservations, lines of 300 to 5,000 tokens, estimates off by up to 3."""
+    dice = Random(seed)
+    people = [Person(n, dice.choice((1, 1, 2, 5)), dice.choice((0, 0, 0, 32))) for n in range(10)]
+    world, jobs = World(), list[Job]()
+    for _ in range(30):
+        real = int(300 * (5000 / 300) ** dice.random())
+        estimate = int(real * 3 ** dice.uniform(-1, 1))
+        lines = int(200 * 100 ** dice.random())
+        jobs.append(Job(dice.choice(people), lines, deadline=LATER, estimate=estimate, real=real))
+    world.add(*jobs)
+    samples: dict[int, list[tuple[float, float]]] = {job.number: [] for job in jobs}
+    while world.jobs:
+        for job in world.jobs:
+            if world.finished(job) >= job.lines * (len(samples[job.number]) + 1) / 10:
+                samples[job.number].append((world.now, world.estimates()[job.number]))
+        world.run(world.now + world.latency)
+    found = [
+        abs(said - (job.ended_at - at)) / (job.ended_at - at)
+        for job in jobs
+        for at, said in samples[job.number]
+        if job.ended_at is not None
+    ]
+    assert show(f"a crowd, seed {seed}", found) <= BOUND
 
 
 def test_from_when_a_newcomer_is_there() -> None:
