@@ -24,7 +24,7 @@ RECENT = 4096  # latest results that say how fast lanes are
 STALE = timedelta(seconds=60)  # after its rest: an upstream that no runner has tried since counts as well again
 COLUMNS = (
     "tenant", "deadline", "in_progress_at", "model", "total", "completed", "failed", "input_tokens", "output_tokens",
-    "expected_at", "waiting_reason", "tenant__weight", "tenant__reserved_slots", "tenant__suspended",
+    "expected_at", "waiting_reason", "paused_reason", "tenant__weight", "tenant__reserved_slots", "tenant__suspended",
 )  # fmt: skip
 
 Key = tuple[str, int | None]  # model, tenant of dedicated upstreams
@@ -126,6 +126,8 @@ def _lanes(now: datetime) -> tuple[dict[Key, Lane], set[Key]]:
 
 def _halted(batch: Batch) -> str:
     """Why nothing of it is sent, whatever its upstreams do; empty when it is run."""
+    if batch.paused_reason:
+        return f"paused: The batch reached its {batch.paused_reason}: it stands still until it is resumed."
     return SUSPENDED if batch.tenant.suspended else ""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Min, QuerySet
 
-from batches import clock, lifecycle, tasks
+from batches import clock, tasks
 from batches.core.requests import ENDPOINTS
 from batches.core.states import ACTIVE
 from batches.models import Batch, File

@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Q
 from django_q.models import OrmQ
 
-from batches import clock, lifecycle, objects, sweeping, tasks
+from batches import clock, expecting, lifecycle, objects, sweeping, tasks
 from batches.core.answers import Usage, Verdict
 from batches.core.states import Status
 from batches.engine import leases
@@ -159,6 +159,13 @@ def test_a_paused_batch_is_not_claimed(owner: Person, witness: Witness) -> None:
     assert leases.claim(runner, Q(), 1) == []
     assert leases._claim_next(runner, batch.pk, Q(), (0.0, 1.0), False) == (None, 0)  # paused since it was a candidate
     assert not sweeping._claimable_slices()
+
+
+def test_a_paused_batch_has_no_expected_end(owner: Person, witness: Witness) -> None:
+    batch = paused(owner)
+    expecting.refresh()
+    found = owner.batch(batch.public_id)
+    assert (found["estimated_completion_at"], found["waiting_reason"]["code"]) == (None, "paused")
 
 
 def test_a_paused_batch_holds_its_place(owner: Person, witness: Witness) -> None:
