@@ -133,6 +133,15 @@ def test_a_chain_of_one_prefix_goes_on_before_another_begins(
     assert [number % 3 for number in sent] == [0] * 4 + [1] * 4 + [2] * 4
 
 
+def test_the_share_of_cached_prompts_is_told(owner: Person, witness: Witness, work: Work) -> None:
+    batch = submit(owner, [*numbered(1, faults=["cached-10"]), *numbered(2)[1:]])
+    assert owner.batch(batch.public_id)["prefix_cache"] == {"cached_tokens": 0, "input_tokens": 0, "share": None}
+    work()
+    found = owner.batch(batch.public_id)["prefix_cache"]
+    taken = [line["response"]["body"]["usage"]["prompt_tokens"] for line in owner.lines(batch.public_id)]
+    assert found == {"cached_tokens": 10, "input_tokens": sum(taken), "share": round(10 / sum(taken), 4)}
+
+
 def test_a_dropped_reused_connection_is_no_attempt(owner: Person, witness: Witness, work: Work) -> None:
     Upstream.objects.update(max_in_flight=1)
     batch = submit(owner, [*numbered(1), request_line("1", custom_id="line:1", faults=["drop-reused"])])

@@ -37,6 +37,7 @@ def native(batch: Batch) -> dict[str, Any]:
         "metadata": json.loads(batch.metadata),
         "request_counts": _counts(batch, status),
         "usage": _usage(batch),
+        "prefix_cache": _prefix_cache(batch),
         "cost": {"usd": money.usd(batch.cost), "currency": "usd", "discount": money.DISCOUNT},
         "paused_reason": batch.paused_reason or None,
         "max_cost_usd": None if batch.max_cost is None else money.usd(batch.max_cost),
@@ -84,6 +85,12 @@ def _counts(batch: Batch, status: Status) -> dict[str, int]:
         "cancelled": never_run if status == Status.CANCELLED else 0,
         "expired": never_run if status == Status.EXPIRED else 0,
     }
+
+
+def _prefix_cache(batch: Batch) -> dict[str, Any]:
+    """How much of the prompts the upstreams had in their prefix caches."""
+    share = round(batch.cached_tokens / batch.input_tokens, 4) if batch.input_tokens else None
+    return {"cached_tokens": batch.cached_tokens, "input_tokens": batch.input_tokens, "share": share}
 
 
 def _usage(batch: Batch) -> dict[str, Any]:
