@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -39,12 +40,12 @@ RUNNING = {
     "before_send": Point("batches.engine.upstream", "Client.post", "before", 5),
     "after_send": Point("batches.engine.wire", "Connection.data_received", "before", 9),
     "after_response": Point("batches.engine.upstream", "Client.post", "after", 13),
-    "before_commit": Point("batches.engine.runner", "commit", "before", 4),
-    "in_commit_after_segment": Point("batches.engine.commit", "_rows", "after", 4),
-    "in_commit_after_rows": Point("batches.engine.commit", "_insert", "after", 4),
+    "before_commit": Point("batches.engine.committing", "commit", "before", 4),
+    "in_commit_after_segment": Point("batches.recording", "_insert", "before", 4),
+    "in_commit_after_rows": Point("batches.recording", "_insert", "after", 4),
     "in_commit_after_counters": Point("batches.engine.commit", "_count", "after", 4),
     "in_commit_after_slices": Point("batches.engine.commit", "_advance_slices", "after", 4),
-    "after_commit": Point("batches.engine.runner", "commit", "after", 4),
+    "after_commit": Point("batches.engine.committing", "commit", "after", 4),
     "in_last_commit": Point("batches.lifecycle", "finalize_now", "after"),
 }
 STOPPING = {
@@ -157,7 +158,7 @@ def _arm(point: Point, number: int) -> None:
         nonlocal calls
         calls += 1
         if calls == point.call:
-            os.kill(os.getpid(), number)
+            signal.pthread_kill(threading.get_ident(), number)  # to this thread: it does not go on for a moment
 
     def doomed(*args: Any, **kwargs: Any) -> Any:
         if point.when == "before":

@@ -23,8 +23,8 @@ from tests.test_engine import ledgers_agree, numbered, submit
 from tests.witness import Witness, request_line
 
 Work = Callable[..., None]
-LINES, SLOTS, FLUSH = 120, 8, 16
-AGAIN = SLOTS + FLUSH + SLOTS  # in flight, and a flush window: a turn ends with what came while it was ending
+LINES, SLOTS, FLUSH, AHEAD = 120, 8, 12, 4
+AGAIN = SLOTS + FLUSH + AHEAD + 2 * SLOTS  # in flight, and a flush window: two turns end with what came meanwhile
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def small(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
     witness.configure(latency_ms=[4, 8])
     Upstream.objects.update(max_in_flight=SLOTS)
     monkeypatch.setattr("batches.engine.pump.FLUSH_RESULTS", FLUSH)
-    monkeypatch.setattr("batches.engine.runner.GROUP_RESULTS", FLUSH)
+    monkeypatch.setattr("batches.engine.pump.AHEAD_RESULTS", AHEAD)
+    monkeypatch.setattr("batches.engine.committing.GROUP_RESULTS", FLUSH)
     monkeypatch.setattr("batches.engine.pump.FLUSH_SECONDS", 0.05)
 
 

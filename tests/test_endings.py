@@ -212,7 +212,7 @@ def test_cancel_against_the_last_line(owner: Person, witness: Witness) -> None:
     """Its answer is there, and not committed: it is kept and charged, and the batch is cancelled."""
     story = submit(owner, 0, 1, "twice", 0)
     step("validating", tasks.validate)
-    stalled = crashes.stall_at(crashes.Point("batches.engine.runner", "commit", "before"), run)
+    stalled = crashes.stall_at(crashes.Point("batches.engine.committing", "commit", "before"), run)
     cancel(owner, story)
     sweeping.sweep()
     assert Batch.objects.get().status == Status.CANCELLING, "it waits for what is in flight"
@@ -251,7 +251,7 @@ def test_end_a_batch_whose_worker_is_dead(how: str, owner: Person, witness: Witn
     witness.configure(latency_ms=[5, 10])
     story = submit(owner, 0, 200, how, 0)
     step("validating", tasks.validate)
-    crashes.die_at(crashes.RUNNING["before_commit"], run, noticed=False)
+    crashes.die_at(crashes.RUNNING["before_commit"]._replace(call=2), run, noticed=False)
     if how == "twice":
         cancel(owner, story)
     else:

@@ -93,10 +93,10 @@ def test_a_cost_cap_pauses_and_nothing_more_is_sent(owner: Person, witness: Witn
     batch.refresh_from_db()
     assert (batch.status, batch.paused_reason) == (Status.IN_PROGRESS, "max_cost_usd")
     sent = sum(witness.requests_by_marker().values())
-    assert batch.completed == Result.objects.count() == sent <= at_pause[0] + SLOTS < 300
+    assert batch.completed == Result.objects.count() == sent <= at_pause[0] + 2 * SLOTS < 300
     dearest = max(Result.objects.values_list("cost", flat=True))
     cap = money.amount("0.04")
-    assert cap <= batch.cost <= cap + 2 * SLOTS * dearest
+    assert cap <= batch.cost <= cap + 3 * SLOTS * dearest
     assert not Slice.objects.filter(state=Slice.State.LEASED).exists()
     shown = owner.batch(batch.public_id)
     assert [shown[name] for name in ("status", "paused_reason", "max_cost_usd", "max_error_rate", "completed_count")] == [

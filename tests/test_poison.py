@@ -2,20 +2,19 @@
 
 import os
 import signal
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connections
 
-from batches import identity, tasks
+from batches import tasks
 from batches.core.answers import Answer
 from batches.core.states import Status
 from batches.engine import leases, runner
 from batches.engine.upstream import Client, Target
 from batches.models import Batch, Result, Slice, Upstream
+from tests import crashes
 from tests.conftest import Person, step
 from tests.test_engine import ledgers_agree, numbered, submit
 from tests.witness import Witness
@@ -25,19 +24,10 @@ POISON = b"line:poison"
 
 def run_in_child(work: Callable[[], object]) -> int:
     """Do `work` in a process of its own; the signal that killed it, or 0. What it held is buried as `up` does it."""
-    connections.close_all()
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, "the child failed: see its traceback"
-    leases.bury(identity.HOST, lambda pid, ticks: identity.start_time(pid) == ticks)
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    status = crashes.end(crashes.fork(work))
+    assert status <= 0, "the child failed: see its traceback"
+    crashes.bury()
+    return -status
 
 
 def poisoned(post: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,7 +23,8 @@ from batches.models import Upstream
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.25
-FLUSH_RESULTS = 256
+FLUSH_RESULTS = 192  # that begin a commit
+AHEAD_RESULTS = 64  # more, while it is under way; the two are what a crash may lose beside the lines in flight: 256
 FLUSH_BYTES = 1024 * 1024
 
 
@@ -102,7 +103,11 @@ class Pump:
         self.outcomes: list[Outcome] = []
         self.lease_end = 0.0  # time.monotonic(): nothing is sent later
         self.stalled = False  # the database takes no results: nothing more is sent
+        self.committing = False  # a group is being stored while the loop runs
         self._bytes = 0
+        self._flush_at = 0.0  # time.monotonic(): when what there is should be committed at the latest
+        self._urgent = False  # nothing more will come for now: commit at once
+        self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
@@ -146,8 +151,8 @@ class Pump:
         now = time.monotonic()
         waiting = (due - now for lane in self.lanes.values() if (due := lane.next_due()) is not None)
         timeout = min((wait for wait in waiting if wait > 0), default=FLUSH_SECONDS)  # a slot takes what is due already
-        timeout = min(timeout, FLUSH_SECONDS)
-        if self._full():
+        timeout = min(timeout, max(0.0, self._flush_at - now) if self.outcomes else FLUSH_SECONDS)
+        if self._full() or self._urgent:
             return
         if self._broken:
             raise self._broken
@@ -161,10 +166,19 @@ class Pump:
         """A line ends without being sent."""
         self.outcomes.append(Outcome(line, verdict, None, 0))
 
+    def end_turn(self) -> None:
+        """End the turn now; for other threads."""
+        self._loop.call_soon_threadsafe(self._wake.set)
+
     def take_outcomes(self) -> list[Outcome]:
         """The results so far; from now on they are the caller's."""
         outcomes, self.outcomes, self._bytes = self.outcomes, [], 0
+        self._urgent, self._flush_at = False, time.monotonic() + FLUSH_SECONDS
         return outcomes
+
+    def commit_due(self, now: float) -> bool:
+        """Whether there are results that should be committed now."""
+        return bool(self.outcomes) and (self._full() or self._urgent or now >= self._flush_at)
 
     async def close(self) -> None:
         for task in list(self._tasks):
@@ -173,7 +187,8 @@ class Pump:
         self._client.close()
 
     def _full(self) -> bool:
-        return len(self.outcomes) >= FLUSH_RESULTS or self._bytes >= FLUSH_BYTES
+        enough = AHEAD_RESULTS if self.committing else FLUSH_RESULTS
+        return len(self.outcomes) >= enough or self._bytes >= FLUSH_BYTES
 
     async def _slot(self, channel: Channel) -> None:
         """One slot of an upstream: takes a line, sends it, settles it, for as long as the slot is granted."""
@@ -269,6 +284,7 @@ class Pump:
         self.outcomes.append(Outcome(line, verdict, channel.id, int((now - line.started) * 1000)))
         self._bytes += len(verdict.body)
         channel.lane.finished += 1
-        idle = not channel.busy and not channel.lane.ready  # the last line of a batch: commit it now
-        if idle or self._full() or self._hungry(channel):
+        if not channel.busy and not channel.lane.ready:  # the last line of a batch
+            self._urgent = True
+        if self._urgent or self._full() or self._hungry(channel):
             self._wake.set()

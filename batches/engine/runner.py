@@ -1,7 +1,7 @@
 """A runner: claims slices, pumps their lines to the upstreams, commits the results, until it is told to hand over.
 
 It needs no queue: django-q2's worker calls `run`, and a plain loop could. The ORM is used between the pump's turns,
-in this thread, while the event loop stands still.
+in this thread, while the event loop stands still; only commits run beside the next turn, in a thread.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ from django.db import close_old_connections, connection
 from batches import identity, lifecycle
 from batches.engine import leases
 from batches.engine.commit import commit
+from batches.engine.committing import Committer, first_group
 from batches.engine.permits import NOTHING
-from batches.engine.pump import FLUSH_RESULTS, Outcome, Pump
+from batches.engine.pump import Outcome, Pump
 from batches.engine.stopping import stopping
 from batches.engine.supply import Supply
 from batches.engine.upstream import ATTEMPT_DEADLINE
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0  # without anything to do, before the loop ends
 HOUSEKEEPING = 0.2  # seconds between looks at batches, permits and upstreams
-GROUP_RESULTS = 2 * FLUSH_RESULTS  # in one transaction: a turn ends with a few more than it waited for
-MAX_GROUP_BYTES = 8 * 1024 * 1024  # of bodies in one transaction, unless a single one is larger
 DATABASE_PAUSE = 0.1  # seconds, before a database that failed is asked again
 DRAIN_SECONDS = 30.0  # for lines in flight at a stop; at a handover, as long as an attempt may last
 
@@ -48,16 +47,6 @@ async def _make_pump() -> Pump:
     return Pump()
 
 
-def _group(outcomes: list[Outcome]) -> list[Outcome]:
-    """The first of them, as many as one transaction should hold."""
-    size = 0
-    for count, outcome in enumerate(outcomes[:GROUP_RESULTS]):
-        size += len(outcome.verdict.body)
-        if count and size > MAX_GROUP_BYTES:
-            return outcomes[:count]
-    return outcomes[:GROUP_RESULTS]
-
-
 class RunnerLoop:
     """One run of a runner: its row, what waits to be committed, and when it last did what."""
 
@@ -65,7 +54,8 @@ class RunnerLoop:
         self._loop, self._stop, self._idle = loop, stop, idle
         self._pump = loop.run(_make_pump())
         self._supply = Supply(self._pump)
-        self._outcomes: list[Outcome] = []
+        self._committer = Committer(self._pump.end_turn)
+        self._outcomes: list[Outcome] = []  # taken from the pump, not stored yet
         now = time.monotonic()
         self._row = leases.register()
         self._pump.lease_end = now + leases.LEASE.total_seconds()
@@ -79,12 +69,13 @@ class RunnerLoop:
             self._between_turns()
             while not self._finished():
                 self._loop.run(self._pump.turn())
-                self._outcomes += self._pump.take_outcomes()
                 self._between_turns()
         finally:
             self._loop.run(self._pump.close())
+            self._end_commit()
             self._outcomes += self._pump.take_outcomes()
             self._commit()
+            self._committer.close()
             self._database(self._release_stopped)
             self._database(lambda: leases.unregister(self._row))
 
@@ -107,6 +98,7 @@ class RunnerLoop:
     def _drain(self, until: float) -> None:
         """Send nothing new; unsent lines go back first, and a successor is called, so that slots stay full."""
         first = not self._draining
+        self._end_commit()
         self._drain_ends = min(self._drain_ends, until)
         if first:
             for held in self._supply.held.values():
@@ -116,7 +108,10 @@ class RunnerLoop:
 
     def _between_turns(self) -> None:
         now = time.monotonic()
-        self._commit()
+        self._end_commit()
+        if self._outcomes or self._draining or self._supply.has_suspect:  # one step at a time
+            self._outcomes += self._pump.take_outcomes()
+            self._commit()
         if now - self._beaten > leases.HEARTBEAT:
             self._database(self._heartbeat)
             self._database(self._supply.note_waits)
@@ -125,33 +120,60 @@ class RunnerLoop:
             self._database(self._stop_closed_batches)
             self._database(lambda: self._supply.refresh(self._row, self._draining))
         self._database(self._release_stopped)
-        if not self._draining and not self._outcomes:
+        if not self._draining and not self._pump.stalled:
             self._database(lambda: self._supply.claim(self._row))
+        if not self._outcomes and self._pump.commit_due(time.monotonic()):
+            self._begin_commit()
+
+    def _begin_commit(self) -> None:
+        """Commit a group while the next turn runs."""
+        self._outcomes = self._pump.take_outcomes()
+        group = first_group(self._outcomes)
+        del self._outcomes[: len(group)]
+        self._committer.start(group)
+        self._pump.committing = True
+
+    def _end_commit(self) -> None:
+        """Wait for the group that is under way; one that failed is the first of those to commit."""
+        group, error = self._committer.wait()
+        self._pump.committing = False
+        if error is not None:
+            self._outcomes[:0] = group
+            self._report(error)
+        elif group:
+            self._note_pauses(group)
 
     def _commit(self) -> None:
         """Commit what there is, in groups; while the database takes none, nothing more is sent."""
         while self._outcomes:
-            group = _group(self._outcomes)
+            group = first_group(self._outcomes)
             self._pump.stalled = not self._database(functools.partial(commit, group))
             if self._pump.stalled:
                 return
-            if any(outcome.line.held.stopped for outcome in group):
-                self._kept_house = 0.0  # its batch was paused: stop its other slices before a line of them is sent
+            self._note_pauses(group)
             del self._outcomes[: len(group)]
+
+    def _note_pauses(self, group: list[Outcome]) -> None:
+        """A commit that paused its batch: stop its other slices before another line of them is sent."""
+        if any(outcome.line.held.stopped for outcome in group):
+            self._kept_house = 0.0
 
     def _database(self, work: Callable[[], object]) -> bool:
         """Do `work`; on a database that fails keep what is in memory and go on later. The lease bounds how long."""
         try:
             work()
         except DatabaseError as error:
-            if self._database_ok:
-                log.warning("runner %s: the database failed (%s); trying on", self._row.pk, type(error).__name__)
-            self._database_ok = False
+            self._report(error)
             connection.close()
             time.sleep(DATABASE_PAUSE)
             return False
         self._database_ok = True
         return True
+
+    def _report(self, error: DatabaseError) -> None:
+        if self._database_ok:
+            log.warning("runner %s: the database failed (%s); trying on", self._row.pk, type(error).__name__)
+        self._database_ok = False
 
     def _heartbeat(self) -> None:
         """Renew the leases; what was lost meanwhile is stopped. Our clock starts before the database's answer."""

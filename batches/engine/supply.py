@@ -59,6 +59,11 @@ class Supply:
         self._looks_at = 0.0  # when it looks for suspects again
         self._parole: Parole | None = None  # a suspect in hand: nothing else is
 
+    @property
+    def has_suspect(self) -> bool:
+        """Whether it runs a suspect slice, whose groups wait for each other's commit."""
+        return self._parole is not None
+
     def unfinished(self, key: LaneKey) -> int:
         """Lines in hand that may still be sent or are in flight."""
         return sum(
