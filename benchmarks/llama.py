@@ -67,13 +67,13 @@ def line(number: int, max_tokens: int, system: str, question: str) -> dict[str, 
     return {"custom_id": f"q{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
 
 
-def families(count: int, groups: int, words: int) -> list[dict[str, Any]]:
+def families(count: int, groups: int, words: int, shuffle: int) -> list[dict[str, Any]]:
     """`count` lines over `groups` long system prompts, shuffled; as many groups as lines: no prefix is shared."""
     made = [
         line(number, 4, text(f"system {group}", words), f"Question {number}: {text(number, 6)}?")
         for number, group in zip(range(count), itertools.cycle(range(groups)), strict=False)
     ]
-    random.Random(16).shuffle(made)
+    random.Random(shuffle).shuffle(made)
     return made
 
 

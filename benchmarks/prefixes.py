@@ -1,5 +1,7 @@
 """Shared prefixes on the embedded model: the plan's chains beside the file's own, shuffled order."""
 
+from dataclasses import dataclass
+
 from benchmarks import llama, loops, pipeline
 from benchmarks.report import Figures, Found, Row, Size, median_of
 from tests.service import Service, running
@@ -15,7 +17,7 @@ def measure(size: Size) -> Found:
     with running("--no-model", "--runners", "2") as service:
         figures: Figures = {}
         for name, (cache, siblings) in NAMES.items():
-            found = median_of(size.runs, lambda c=cache, s=siblings: _pair(service, count, c, s))  # type: ignore[misc]
+            found = median_of(size.runs, _Pair(service, count, cache, siblings))
             figures |= {f"{name}_{figure}": value for figure, value in found.items()}
     rows = [
         Row("shared, no RAM prompt cache: file order, seconds", figures["bare_file"]),
@@ -30,14 +32,32 @@ def measure(size: Size) -> Found:
     return Found(figures, rows, "an engine that shares prefix blocks between requests (vLLM, SGLang); two upstreams")
 
 
-def _pair(service: Service, count: int, cache: int, siblings: int) -> Figures:
-    """File order by a bare loop, then ours, each on a fresh server."""
-    content = llama.families(count, -(-count // siblings), WORDS)
-    path = pipeline.written(service.home / "prefixes.jsonl", content)
-    with llama.serving(cache) as url:
-        file = loops.bare(path, url, llama.SLOTS)
-    with llama.serving(cache) as url:
-        job = pipeline.run(service, pipeline.served(service, url, llama.SLOTS, "--kind", "llamacpp"), content)
+@dataclass
+class _Pair:
+    """File order by a bare loop, then ours, each on a fresh server; each run has a shuffle of its own.
+
+    What file order loses hangs on how often siblings meet: no single shuffle may decide.
+    """
+
+    service: Service
+    count: int
+    cache: int
+    siblings: int
+    shuffle: int = 0
+
+    def __call__(self) -> Figures:
+        self.shuffle += 1
+        content = llama.families(self.count, -(-self.count // self.siblings), WORDS, self.shuffle)
+        path = pipeline.written(self.service.home / "prefixes.jsonl", content)
+        with llama.serving(self.cache) as url:
+            file = loops.bare(path, url, llama.SLOTS)
+        with llama.serving(self.cache) as url:
+            model = pipeline.served(self.service, url, llama.SLOTS, "--kind", "llamacpp")
+            job = pipeline.run(self.service, model, content)
+        return _compared(file, job)
+
+
+def _compared(file: Figures, job: pipeline.Job) -> Figures:
     used = loops.tokens(job.answers())
     return {
         "file": file["seconds"],
