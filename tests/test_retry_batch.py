@@ -17,7 +17,8 @@ from billing.models import LedgerEntry
 from tenants.models import Tenant
 from tests.conftest import Person, step
 from tests.test_engine import Work, numbered, when
-from tests.test_pause import at_once, code, submit
+from tests.test_pause import code, submit
+from tests.test_resume import at_once
 from tests.witness import Witness, request_line
 from tests.witness.faults import lasting
 
