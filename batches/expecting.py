@@ -22,6 +22,7 @@ from batches.models import Batch, Result, Slice, Upstream
 
 RECENT = 4096  # latest results that say how fast lanes are
 STALE = timedelta(seconds=60)  # after its rest: an upstream that no runner has tried since counts as well again
+FAR = 366 * 86_400.0  # seconds: what stands almost still is not reckoned any further
 COLUMNS = (
     "tenant", "deadline", "in_progress_at", "model", "total", "completed", "failed", "input_tokens", "output_tokens",
     "expected_at", "waiting_reason", "paused_reason", "tenant__weight", "tenant__reserved_slots", "tenant__suspended",
@@ -195,7 +196,7 @@ def _expected(batch: Batch, mine: list[tuple[Part, Lane]], now: datetime) -> Exp
     ends = [lane.ends.get(batch.pk) for _, lane in mine]
     known = [end for end in ends if end is not None]
     last = max(known, default=None)
-    at = now + timedelta(seconds=last.seconds) if last and len(known) == len(ends) else None
+    at = now + timedelta(seconds=min(last.seconds, FAR)) if last and len(known) == len(ends) else None
     if mine and all(part.waits_until for part, _ in mine):
         return Expected(at and max([at, *(part.waits_until for part, _ in mine if part.waits_until)]), RETRY)
     return Expected(at, _behind(last) if last else "")

@@ -70,7 +70,7 @@ def speed(recent: Sequence[Finished], slots: int, busy: float | None, usual: flo
     if not pace or not slots:
         return None
     kept = [group for group in run if busy is not None and group.ago <= busy]
-    counted = kept[:-1]  # the oldest only says when the others began
+    counted = [group for group in kept if group.ago < kept[-1].ago]  # the oldest only says when the others began
     if sum(group.lines for group in counted) < ENOUGH:
         return Speed(slots / pace, pace)
     until = kept[0].ago if kept[0].ago < _idle(kept[0]) else 0.0  # stuck: it gets slower by the second
@@ -173,8 +173,8 @@ class Queues:
         while self._queues:
             served = [tenant for tenant in self._queues if self._debt[tenant] <= 0]
             pace = sum(self._weights[tenant] for tenant in served) / rate  # seconds a unit of virtual time
-            ends = [self._left[tenant] / self._weights[tenant] for tenant in served]
-            step = min(ends + [self._debt[tenant] for tenant in self._queues if self._debt[tenant] > 0])
+            ends = {tenant: self._left[tenant] / self._weights[tenant] for tenant in served}
+            step = min([*ends.values(), *(self._debt[tenant] for tenant in self._queues if self._debt[tenant] > 0)])
             for tenant in served:
                 first, weight = self._queues[tenant][-1], self._weights[tenant]
                 needed = max(0.0, self._left[tenant] - first.last) / weight
@@ -185,7 +185,7 @@ class Queues:
                 self._left[tenant] -= step * self._weights[tenant]
                 self._claimed[tenant] += step * self._weights[tenant]
             self._debt = {tenant: debt - step for tenant, debt in self._debt.items()}
-            self._drop_ended(served)
+            self._drop_first([tenant for tenant in served if ends[tenant] <= step * ROUNDING])
         return found
 
     def _rounds(self, tenant: int, step: float) -> float:
@@ -203,13 +203,11 @@ class Queues:
             found += min(whole * first.last - claimed, self._left[other])
         return found
 
-    def _drop_ended(self, served: list[int]) -> None:
+    def _drop_first(self, ended: list[int]) -> None:
+        """Their first batches are claimed whole. Every step ends one or pays a debt, so that there is a last step."""
         changed = False
-        for tenant in served:
-            first = self._queues[tenant][-1]
-            if self._left[tenant] > first.open * (ROUNDING - 1):
-                continue
-            self._queues[tenant].pop()
+        for tenant in ended:
+            first = self._queues[tenant].pop()
             changed = changed or first.batch in self._urgent or not self._queues[tenant]
             if self._queues[tenant]:
                 self._left[tenant] = self._queues[tenant][-1].open

@@ -1,8 +1,14 @@
 """How fast a lane is, by what it answered lately."""
 
+from math import inf
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from batches.core.estimating import Finished, Speed, Work, forecasts, moved, speed
+from batches.core.scheduling import MARGIN
+from tests.core import searched
 
 SLOTS, LATENCY, TOKENS = 64, 2.0, 100
 
@@ -51,6 +57,37 @@ def test_a_lane_that_answers_no_more_gets_slower() -> None:
 
 def test_old_answers_say_less_than_new_ones() -> None:
     assert rate(answers(80, 32) + answers(600, 64, until=80), busy=1e6) == pytest.approx(FULL / 2, rel=0.05)
+
+
+def test_one_commit_of_two_upstreams_is_no_span() -> None:
+    group = Finished(1.0, 100, 100 * TOKENS, 100 * LATENCY)
+    assert rate([group, group], busy=10.0) == pytest.approx(FULL)
+
+
+parts = st.tuples(
+    st.integers(1, 4), st.integers(0, 3), st.integers(0, 99), st.floats(1, 1e9), st.floats(0, 1), st.floats(0.001, 1)
+)
+
+
+@searched
+@example([(1, 3, 0, 1.0, 2e-323, 1.0)], {})  # a third of it is nothing: it went round for ever
+@given(st.lists(parts, min_size=1, max_size=12), st.dictionaries(st.integers(1, 4), st.floats(-1e6, 1e12)))
+def test_whatever_waits_has_an_end(
+    some: list[tuple[int, int, int, float, float, float]], tags: dict[int, float]
+) -> None:
+    """And it is not before the lane, at its speed, has done that much work."""
+    works = [
+        Work(number, tenant, weight, reserved, left, left * unheld, max(left * unheld * piece, 1e-3), 1.0, number * 1e4)
+        for number, (tenant, weight, reserved, left, unheld, piece) in enumerate(some)
+    ]
+    waiting = {work.tenant for work in works if work.open}
+    served = {tenant: tag for tenant, tag in tags.items() if tenant in waiting}
+    found = forecasts(works, SLOTS, Speed(1000.0, 0.01), served, 0.0)
+    assert set(found) == {work.batch for work in works}
+    for work in works:
+        forecast = found[work.batch]
+        assert min(work.left / 1000.0, work.seconds_left - MARGIN) * 0.999 <= forecast.seconds < inf
+        assert 0 < forecast.share <= 1
 
 
 def test_a_batch_of_few_lines_takes_one_answer() -> None:
