@@ -124,6 +124,13 @@ def die_at(point: Point, work: Callable[[], object], noticed: bool = True) -> No
         bury()
 
 
+def may_die_at(point: Point, work: Callable[[], object]) -> bool:
+    """The same where nobody knows whether it comes there; whether it did. Nobody is buried."""
+    status = end(fork(_armed(point, signal.SIGKILL, work)))
+    assert status in (0, -signal.SIGKILL), f"the worker ended with {status}"
+    return status != 0
+
+
 def stall_at(point: Point, work: Callable[[], object]) -> int:
     """Have a forked process do `work` and stop at `point`, as if its machine slept; its pid. Go on with `resume`."""
     pid = fork(_armed(point, signal.SIGSTOP, work))
