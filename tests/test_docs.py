@@ -172,6 +172,16 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, target
 
 
+def test_every_test_that_the_reliability_page_names_exists() -> None:
+    named = re.findall(r"`(test_\w+?)(_?…)?`", text("docs/reliability.md"))
+    known = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert len(named) > 20
+    for name, open_end in named:
+        assert name in known or (open_end and any(each.startswith(name) for each in known)), name
+
+
 # --- the README's commands run ----------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,21 @@ def test_kill_only_idle_workers(service: Service, upstream: Witness, request: py
     assert three_ledgers(service, client, batch, upstream) == 0
 
 
+def test_sigterm_of_both_clusters_sends_nothing_twice(upstream: Witness, service: Service, request: Any) -> None:
+    """As a deployment that replaces workers would: `up` starts new ones."""
+    upstream.configure(latency_ms=[20, 30])
+    client = service.tenant("replaced")
+    batch = upload(client, numbered(request.node.name, 2000))
+    until(lambda: client.get(f"/v1/batch/{batch['id']}").json()["completed_count"] >= 300)
+    mains = {pid for pid in service.processes("qcluster") if os.getsid(pid) == pid}
+    for pid in mains:
+        os.kill(pid, signal.SIGTERM)
+    done = ended(client, batch["id"])
+    assert (len(mains), done["status"]) == (2, "completed")
+    assert not mains & set(service.processes("qcluster")), "they had ended"
+    assert three_ledgers(service, client, batch, upstream) == 0
+
+
 def test_sigterm_of_up_sends_nothing_twice(upstream: Witness, service: Service, request: Any) -> None:
     upstream.configure(latency_ms=[20, 30])
     client = service.tenant("stopped")
