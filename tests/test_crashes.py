@@ -221,12 +221,18 @@ def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batches.engine.leases.HEARTBEAT", 0.2)
 
 
+STALLED_RUNNERS = [
+    *(pytest.param(name, marks=pytest.mark.soak) for name in ("after_claim", "after_send")),
+    "before_commit",
+]
+
+
 def wait_out_the_lease() -> None:
     for rows in (Runner, Slice):
         until(lambda rows=rows: not rows.objects.filter(lease_until__gte=clock.now()).exists())  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", points("after_claim", "after_send", "before_commit"))
+@pytest.mark.parametrize("name", STALLED_RUNNERS)
 def test_a_runner_that_wakes_after_the_end_changes_nothing(
     name: str, owner: Person, witness: Witness, work: Work, small: None, short_leases: None
 ) -> None:
@@ -246,7 +252,7 @@ def test_a_runner_that_wakes_after_the_end_changes_nothing(
     assert bool(batch.wasted) == (name != "after_claim"), "what it handed in is counted as waste"
 
 
-@pytest.mark.parametrize("name", points("after_claim", "after_send", "before_commit"))
+@pytest.mark.parametrize("name", STALLED_RUNNERS)
 def test_a_runner_that_wakes_amid_the_work_hands_in_new_lines_only(
     name: str, owner: Person, witness: Witness, work: Work, small: None, short_leases: None
 ) -> None:

@@ -131,6 +131,7 @@ def test_a_dead_upstream_beside_a_healthy_one(
     assert len(probes) - at_once <= 2 + 2 * span
 
 
+@pytest.mark.soak
 def test_an_upstream_that_goes_away_for_a_while(owner: Person, witness: Witness, work: Work) -> None:
     """It drops all its connections and takes none: no line fails."""
     witness.configure(latency_ms=[5, 10])
