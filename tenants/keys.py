@@ -70,8 +70,12 @@ def find(key: str) -> ApiKey | None:
     """The live key's row with its tenant, or None when unknown, revoked or expired. One query, none if malformed."""
     if not well_formed(key):
         return None
-    live = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
-    return ApiKey.objects.select_related("tenant").filter(live, digest=digest(key), revoked_at=None).first()
+    try:
+        row = ApiKey.objects.select_related("tenant").get(digest=digest(key))
+    except ApiKey.DoesNotExist:
+        return None
+    expired = row.expires_at is not None and row.expires_at <= timezone.now()
+    return None if expired or row.revoked_at is not None else row
 
 
 def touch(key: ApiKey) -> None:

@@ -17,6 +17,7 @@ from django.db.backends.signals import connection_created
 from batches import objects, tasks
 from batches.core.states import Status
 from batches.engine import runner
+from batches.engine.commit import commit
 from batches.models import Batch, File, Result, Segment
 from tests import crashes
 from tests.conftest import Person, step
@@ -89,6 +90,21 @@ def execute(query: str) -> Any:
         return cursor.fetchone() if cursor.description else None
 
 
+PAGES = [2**31]  # that SQLite's file may have
+
+
+@pytest.fixture(autouse=True)
+def _commits_have_a_connection_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's limit is a connection's: the one that commits is told before each commit."""
+
+    def in_room(group: Any) -> None:
+        if connection.vendor == "sqlite":
+            execute(f"PRAGMA max_page_count = {PAGES[0]}")
+        commit(group)
+
+    monkeypatch.setattr("batches.engine.committing.commit", in_room)
+
+
 @contextmanager
 def full_database() -> Iterator[None]:
     """SQLite may not grow by a page; PostgreSQL says what it says on a full disk."""
@@ -104,8 +120,10 @@ def full_database() -> Iterator[None]:
         execute(f"PRAGMA max_page_count = {pages}")
 
     connection_created.connect(limit)
+    PAGES[0] = pages
     limit()
     yield
+    PAGES[0] = 2**31
     connection_created.disconnect(limit)
     execute(f"PRAGMA max_page_count = {2**31}")
 

@@ -95,7 +95,8 @@ def retry(request: Request, batch_id: str) -> Response:
     """A new batch of the lines that an ended one did not deliver, with caps of its own."""
     fields.query(request)
     caps = fields.read_caps(fields.body(request, *fields.CAPS))
-    return Response(serializers.native(retries.retry(_batch(request, batch_id), key_of(request), **caps)))
+    made = retries.retry(_batch(request, batch_id), key_of(request), **caps)
+    return Response(serializers.native(_batch(request, made.public_id)))
 
 
 def _output_asked(request: Request) -> tuple[bool, bool]:
@@ -138,7 +139,7 @@ def _submit(request: Request) -> Response:
     except BaseException:
         upload.discard()
         raise
-    return Response(serializers.native(submitted))
+    return Response(serializers.native(_batch(request, submitted.public_id)))
 
 
 def _list(request: Request) -> Response:
@@ -177,17 +178,15 @@ def _limit(value: str | None) -> int:
 
 
 def _of_tenant(request: Request) -> QuerySet[Batch]:
-    rows = Batch.objects.filter(tenant=tenant_of(request))
-    rows = rows.select_related("input_file", "output_file", "error_file", "results_file", "retry_of")
-    return rows.defer("retry_of__errors", "retry_of__metadata", "retry_of__rates")
+    return Batch.objects.filter(tenant=tenant_of(request)).annotate(**serializers.NAMED)
 
 
 def _batch(request: Request, batch_id: str) -> Batch:
     """The tenant's batch; a foreign one answers exactly as one that does not exist."""
-    found = _of_tenant(request).filter(public_id=batch_id).first() if "\x00" not in batch_id else None
-    if found is None:
-        raise Refused(404, "batch_not_found", "There is no batch with this id.", param="batch_id")
-    return found
+    try:
+        return _of_tenant(request).get(public_id=batch_id if "\x00" not in batch_id else "")
+    except Batch.DoesNotExist:
+        raise Refused(404, "batch_not_found", "There is no batch with this id.", param="batch_id") from None
 
 
 def _partial(found: Batch) -> HttpResponseBase:

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 5.0  # without anything to do, before the loop ends
 HOUSEKEEPING = 0.2  # seconds between looks at batches, permits and upstreams
 DATABASE_PAUSE = 0.1  # seconds, before a database that failed is asked again
+COMPLAINT_SECONDS = 10.0  # between two warnings that the database fails
 DRAIN_SECONDS = 30.0  # for lines in flight at a stop; at a handover, as long as an attempt may last
 
 
@@ -62,7 +63,7 @@ class RunnerLoop:
         self._ends, self._drain_ends = now + seconds, float("inf")
         self._beaten = self._busy_at = now
         self._kept_house = 0.0
-        self._database_ok = True
+        self._complained = float("-inf")
 
     def run(self) -> None:
         try:
@@ -167,13 +168,12 @@ class RunnerLoop:
             connection.close()
             time.sleep(DATABASE_PAUSE)
             return False
-        self._database_ok = True
         return True
 
     def _report(self, error: DatabaseError) -> None:
-        if self._database_ok:
+        if time.monotonic() - self._complained > COMPLAINT_SECONDS:
             log.warning("runner %s: the database failed (%s); trying on", self._row.pk, type(error).__name__)
-        self._database_ok = False
+            self._complained = time.monotonic()
 
     def _heartbeat(self) -> None:
         """Renew the leases; what was lost meanwhile is stopped. Our clock starts before the database's answer."""
