@@ -68,7 +68,9 @@ class Sampler:
         done = self.batch.completed + self.batch.failed
         if self.batch.status == Status.IN_PROGRESS and done >= self.batch.total * (len(self.samples) + 1) / 10:
             expecting.refresh()
-            self.batch.refresh_from_db(fields=["expected_at"])
+            self.batch.refresh_from_db()
+            if self.batch.status != Status.IN_PROGRESS:  # its last lines were committed meanwhile
+                return False
             assert self.batch.expected_at is not None
             self.samples.append((clock.now(), self.batch.expected_at))
         return False

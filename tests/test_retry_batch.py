@@ -97,7 +97,7 @@ def test_failed_lines_are_run_again_and_delivered_ones_are_not(owner: Person, wi
 
 
 def test_never_run_lines_are_run_and_retries_can_be_retried(owner: Person, witness: Witness, work: Work) -> None:
-    witness.configure(latency_ms=[5, 10], lasting_rates=BROKEN, seed=5)
+    witness.configure(latency_ms=[30, 40], lasting_rates=BROKEN, seed=5)
     first = submit(owner, numbered(400))
     work(stop=when(100, lambda: owner.post(f"/v1/batch/{first.public_id}/cancel")))
     first.refresh_from_db()

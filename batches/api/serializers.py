@@ -21,7 +21,7 @@ def unix(moment: datetime | None) -> int | None:
 
 
 def native(batch: Any) -> dict[str, Any]:
-    """The native batch object, of a Batch annotated with NAMED; its first six fields are the documented first answer."""
+    """The batch object of a Batch annotated with NAMED; its first six fields are the documented first answer."""
     status = Status(batch.status)
     return {
         "id": batch.public_id,
