@@ -6,7 +6,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 PEERS := .venv-peers/.installed
 
-.PHONY: help setup demo run test test-sqlite test-postgres soak lint format bench clean
+.PHONY: help setup demo run test test-core test-sqlite test-postgres soak lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,10 +35,14 @@ demo: $(RUNTIME) ## Run a three-line batch on the embedded model, and stop
 run: $(RUNTIME) ## Serve in the foreground, with the embedded model
 	$(PYTHON) manage.py up
 
-test: test-sqlite test-postgres ## Run all tests, on SQLite and on a PostgreSQL that pip brought
+test: $(DEVELOPMENT) ## Run all tests, on SQLite and on a PostgreSQL that pip brought
+	@$(MAKE) --jobs 3 --output-sync=target --keep-going test-core test-sqlite test-postgres
+
+test-core: $(DEVELOPMENT)
+	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q tests/core
 
 test-sqlite: $(DEVELOPMENT)
-	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q
+	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q --ignore=tests/core
 
 test-postgres: $(DEVELOPMENT)
 	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only and not soak"

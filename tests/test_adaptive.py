@@ -12,6 +12,7 @@ from tests.conftest import Person
 from tests.test_engine import ledgers_agree, numbered, submit
 from tests.witness import Witness
 
+pytestmark = pytest.mark.sqlite_only  # nothing that a second database could change
 Work = Callable[..., None]
 
 

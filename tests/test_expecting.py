@@ -81,6 +81,7 @@ class Sampler:
         return [abs(said - end) / (end - at) for at, said in self.samples]
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("beside", [0, 1])
 def test_the_error_on_the_real_engine(
     owner: Person, outsider: Person, witness: Witness, work: Work, beside: int
@@ -88,9 +89,9 @@ def test_the_error_on_the_real_engine(
     """Relative to the time that was really left, so that a slow machine slows both."""
     witness.configure(latency_ms=[20, 30], log=False)
     Upstream.objects.update(max_in_flight=4)
-    sampler = Sampler(submit(owner, 600))
+    sampler = Sampler(submit(owner, 400))
     if beside:
-        submit(outsider, 600)
+        submit(outsider, 400)
     work(stop=sampler)
     sampler.batch.refresh_from_db()
     found = sampler.errors()

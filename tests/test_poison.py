@@ -74,7 +74,7 @@ def test_a_line_that_kills_its_runner_fails_alone(
     assert again <= deaths * 32
 
 
-@pytest.mark.sqlite_only
+@pytest.mark.soak
 def test_two_killers_in_two_tenants_batches(
     owner: Person, outsider: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,13 +97,13 @@ def test_failed_lines_are_run_again_and_delivered_ones_are_not(owner: Person, wi
 
 
 def test_never_run_lines_are_run_and_retries_can_be_retried(owner: Person, witness: Witness, work: Work) -> None:
-    witness.configure(latency_ms=[30, 40], lasting_rates=BROKEN, seed=5)
-    first = submit(owner, numbered(400))
+    witness.configure(latency_ms=[20, 30], lasting_rates=BROKEN, seed=5)
+    first = submit(owner, numbered(1200))
     work(stop=when(100, lambda: owner.post(f"/v1/batch/{first.public_id}/cancel")))
     first.refresh_from_db()
-    assert first.status == Status.CANCELLED and first.completed + first.failed < 400
+    assert first.status == Status.CANCELLED and first.completed + first.failed < 1200
     second = retried(owner, first, max_error_rate="0.01")
-    assert second.total == 400 - first.completed
+    assert second.total == 1200 - first.completed
     assert second.max_error_rate == 0.01
     work()
     second.refresh_from_db()
@@ -111,14 +111,14 @@ def test_never_run_lines_are_run_and_retries_can_be_retried(owner: Person, witne
     owner.post(f"/v1/batch/{second.public_id}/cancel")
     work()
     halfway = merged(owner, second)
-    assert [name for name, _ in halfway] == [f"line:{n}" for n in range(400)]
+    assert [name for name, _ in halfway] == [f"line:{n}" for n in range(1200)]
     second.refresh_from_db()
-    assert sum(good for _, good in halfway) == first.completed + second.completed < 400
+    assert sum(good for _, good in halfway) == first.completed + second.completed < 1200
     witness.configure(lasting_rates={})
     third = retried(owner, second)
-    assert third.total == 400 - first.completed - second.completed
+    assert third.total == 1200 - first.completed - second.completed
     work()
-    assert merged(owner, third) == [(f"line:{n}", True) for n in range(400)]
+    assert merged(owner, third) == [(f"line:{n}", True) for n in range(1200)]
     assert len(owner.lines(third.public_id)) == third.total
 
 
