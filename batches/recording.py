@@ -35,13 +35,25 @@ class Record(NamedTuple):
     latency_ms: int = 0
 
 
-def record(batch: Batch, records: list[Record], now: datetime) -> None:
+class Packed(NamedTuple):
+    """A group of finished lines, and their output lines as a segment's data."""
+
+    records: list[Record]
+    data: bytes
+
+
+def pack(records: list[Record]) -> Packed:
+    return Packed(records, zlib.compress(b"\n".join(record.body for record in records), 1))
+
+
+def record(batch: Batch, packed: Packed, now: datetime) -> None:
     """Store a group, its seq after the batch's last. Under the batch's lock; the caller moves its counters."""
-    data = zlib.compress(b"\n".join(record.body for record in records), 1)
-    segment = Segment.objects.create(tenant_id=batch.tenant_id, batch_id=batch.pk, data=data)
+    segment = Segment.objects.create(tenant_id=batch.tenant_id, batch_id=batch.pk, data=packed.data)
     rows: list[tuple[Any, ...]] = []
     offset = 0
-    for seq, (body, line, custom_id, status, code, flag, usage, *measures) in enumerate(records, batch.last_seq + 1):
+    for seq, (body, line, custom_id, status, code, flag, usage, *measures) in enumerate(
+        packed.records, batch.last_seq + 1
+    ):
         outcome = (custom_id, status, code, flag, *usage, *measures)
         rows.append((batch.tenant_id, batch.pk, line, seq, *outcome, now, segment.pk, offset, len(body)))
         offset += len(body) + 1

@@ -36,7 +36,7 @@ class Skipped:
         self._file.flush()
         for start in range(0, len(self), GROUP):
             group = [self._record(index) for index in range(start, min(start + GROUP, len(self)))]
-            recording.record(batch, group, now)
+            recording.record(batch, recording.pack(group), now)
             batch.last_seq += len(group)
 
     def _record(self, index: int) -> recording.Record:

@@ -149,7 +149,7 @@ def test_a_paused_batch_is_not_claimed(owner: Person, witness: Witness) -> None:
     batch = paused(owner)
     runner = leases.register()
     assert leases.claim(runner, Q(), 1) == []
-    assert leases._claim_next(runner, batch.pk, Q(), (0.0, 1.0), False) == (None, 0)  # paused since it was a candidate
+    assert leases._claim_next(runner, batch.pk, Q(), (0.0, 1.0)) == []  # paused since it was a candidate
     assert not sweeping._claimable_slices()
 
 

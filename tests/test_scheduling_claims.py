@@ -137,8 +137,8 @@ def test_what_lines_really_took_corrects_the_estimate(owner: Person, runner: Run
 def test_two_runners_that_looked_at_once_count_both_slices(owner: Person, runner: Runner) -> None:
     batch = submit(owner, 64)
     stand = (0.0, 1.0)
-    first, _ = leases._claim_next(runner, batch.pk, LANE, stand, False)
-    second, _ = leases._claim_next(leases.register(), batch.pk, LANE, stand, False)
+    (first,) = leases._claim_next(runner, batch.pk, LANE, stand)
+    (second,) = leases._claim_next(leases.register(), batch.pk, LANE, stand)
     assert first is not None and second is not None
     assert second.virtual == first.virtual + second.tokens
 

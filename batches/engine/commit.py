@@ -21,7 +21,7 @@ from batches.engine import leases
 from batches.engine.lines import Held
 from batches.engine.pump import Outcome
 from batches.models import Batch, Slice
-from batches.recording import Record
+from batches.recording import Packed, Record
 from billing import money
 
 log = logging.getLogger(__name__)
@@ -32,13 +32,14 @@ def commit(outcomes: list[Outcome]) -> None:
     by_batch: dict[int, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_batch[outcome.line.held.claim.batch].append(outcome)
-    with transaction.atomic():
+    packed = {pk: recording.pack([_record(outcome) for outcome in some]) for pk, some in by_batch.items()}
+    with transaction.atomic():  # on SQLite this is the only writer's lock: nothing is worked out under it
         locked = Batch.objects.select_for_update(no_key=True).filter(pk__in=by_batch).order_by("pk")
         batches = {batch.pk: batch for batch in locked}
         now = clock.now()
         for pk in sorted(by_batch):
             if pk in batches:
-                _commit_batch(batches[pk], by_batch[pk], now)
+                _commit_batch(batches[pk], by_batch[pk], packed[pk], now)
     paused = {pk for pk, batch in batches.items() if batch.paused_reason}
     for outcome in outcomes:
         held = outcome.line.held
@@ -47,16 +48,18 @@ def commit(outcomes: list[Outcome]) -> None:
         held.stopped = held.stopped or held.claim.batch in paused
 
 
-def _commit_batch(batch: Batch, outcomes: list[Outcome], now: datetime) -> None:
+def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: datetime) -> None:
     if batch.status not in TAKING:
         Batch.objects.filter(pk=batch.pk).update(wasted=F("wasted") + len(outcomes))
         return
     known = leases.finished_lines(batch.pk, [outcome.line.number for outcome in outcomes])
-    fresh = list({o.line.number: o for o in outcomes if o.line.number not in known}.values())
+    fresh = {record.line: record for record in packed.records if record.line not in known}
+    if len(fresh) < len(outcomes):
+        packed = recording.pack(list(fresh.values()))
     if fresh:
-        recording.record(batch, [_record(batch, outcome) for outcome in fresh], now)
-        _report_uncharged(batch, fresh)
-    _count(batch, fresh, wasted=len(outcomes) - len(fresh))
+        recording.record(batch, packed, now)
+        _report_uncharged(batch, packed.records)
+    _count(batch, packed.records, wasted=len(outcomes) - len(fresh))
     _advance_slices({outcome.line.held: outcome for outcome in outcomes}, outcomes)
     if batch.status == Status.IN_PROGRESS and batch.completed + batch.failed == batch.total:
         lifecycle.finalize_now(batch.pk)
@@ -75,16 +78,16 @@ def _pause_at_caps(batch: Batch) -> None:
         batch.paused_reason = reason
 
 
-def _report_uncharged(batch: Batch, outcomes: list[Outcome]) -> None:
+def _report_uncharged(batch: Batch, records: list[Record]) -> None:
     """An upstream that reports no believable usage works for nothing: its operator should know."""
-    for upstream, count in Counter(outcome.upstream for outcome in outcomes if outcome.verdict.flag).items():
+    for upstream, count in Counter(record.upstream for record in records if record.flag).items():
         log.warning("upstream %s: %d answers of %s without a believable usage, not charged", upstream, count, batch)
 
 
-def _record(batch: Batch, outcome: Outcome) -> Record:
+def _record(outcome: Outcome) -> Record:
     line, verdict, upstream, latency = outcome
     return Record(
-        body=render(batch.secret, line.number, line.custom_id, verdict),
+        body=render(line.held.claim.secret, line.number, line.custom_id, verdict),
         line=line.number,
         custom_id=json.decode(line.custom_id, type=str),
         status_code=verdict.status,
@@ -103,10 +106,10 @@ def _cost(outcome: Outcome) -> int:
     return money.cost(outcome.line.held.rates, *verdict.usage) if verdict.delivered and not verdict.flag else 0
 
 
-def _count(batch: Batch, fresh: list[Outcome], wasted: int) -> None:
+def _count(batch: Batch, fresh: list[Record], wasted: int) -> None:
     """Move the batch's counters, in the database and in `batch`, by what was really inserted."""
-    delivered = sum(outcome.verdict.delivered for outcome in fresh)
-    charged = [outcome.verdict.usage for outcome in fresh if outcome.verdict.delivered and not outcome.verdict.flag]
+    delivered = sum(not record.error_code for record in fresh)
+    charged = [record.usage for record in fresh if not record.error_code and not record.flag]
     moved = {
         "completed": delivered,
         "failed": len(fresh) - delivered,
@@ -115,7 +118,7 @@ def _count(batch: Batch, fresh: list[Outcome], wasted: int) -> None:
         "input_tokens": sum(usage.input for usage in charged),
         "cached_tokens": sum(usage.cached for usage in charged),
         "output_tokens": sum(usage.output for usage in charged),
-        "cost": sum(map(_cost, fresh)),
+        "cost": sum(record.cost for record in fresh),
     }
     Batch.objects.filter(pk=batch.pk).update(**{name: F(name) + by for name, by in moved.items()})
     for name, by in moved.items():

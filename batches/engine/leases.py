@@ -22,6 +22,7 @@ from batches.models import Batch, Permit, Runner, Slice
 
 LEASE = timedelta(seconds=30)
 HEARTBEAT = 5.0  # seconds
+CLAIMED_AT_ONCE = 16  # slices in one transaction
 SUSPECT_AFTER = 2  # runners that a slice lost in a row, without a commit between
 
 
@@ -37,6 +38,7 @@ class Claim:
     plan_key: str
     offset: int
     length: int
+    lines: int
     entries: bytes
     tokens: int
     virtual: float  # where its tenant stands after it: core/scheduling.py
@@ -155,41 +157,54 @@ def claim(runner: Runner, wanted: Q, lines: int, suspects: bool = False) -> list
     while candidates and lines > 0:
         best = ranked(candidates, load, virtual)[0]
         stand = (virtual[best.tenant], weight[best.tenant])
-        claimed, count = _claim_next(runner, best.batch, wanted, stand, suspects)
-        if claimed is None:
+        alone = len(candidates) == 1  # nobody else's turn can come between
+        found = _claim_next(runner, best.batch, wanted, stand, suspects, lines if alone else 1)
+        if not found:
             candidates.remove(best)
             continue
-        claims.append(claimed)
-        virtual[best.tenant] = max(virtual[best.tenant], claimed.virtual)
-        lines -= count
+        claims += found
+        virtual[best.tenant] = max(virtual[best.tenant], found[-1].virtual)
+        lines -= sum(claimed.lines for claimed in found)
     return claims
 
 
 def _claim_next(
-    runner: Runner, batch_pk: int, wanted: Q, stand: tuple[float, float], suspects: bool
-) -> tuple[Claim | None, int]:
-    """Claim the batch's next open slice under the batch's lock, so that a cancel sees either all of it or nothing."""
+    runner: Runner, batch_pk: int, wanted: Q, stand: tuple[float, float], suspects: bool = False, lines: int = 1
+) -> list[Claim]:
+    """Claim the batch's next open slices until they hold `lines` lines, under the batch's lock, so that a cancel sees
+    either all of it or nothing."""
+    claims: list[Claim] = []
+    virtual, weight = stand
     with transaction.atomic():
         batch = Batch.objects.select_for_update(no_key=True).get(pk=batch_pk)
+        if batch.status != Status.IN_PROGRESS or batch.paused_reason:
+            return []
         now = clock.now()
         open_ = claimable(now, suspects)
-        row = Slice.objects.filter(open_, wanted, batch=batch).order_by("index").first()
-        if row is None or batch.status != Status.IN_PROGRESS or batch.paused_reason:
-            return None, 0
-        token = secrets.token_hex(16)
-        row.virtual = _tag(batch, row, *stand)
-        claimed = Slice.objects.filter(open_, pk=row.pk).update(
-            state=Slice.State.LEASED,
-            lease_token=token,
-            lease_until=now + LEASE,
-            runner=runner,
-            attempts=F("attempts") + 1,
-            not_before=None,
-            virtual=row.virtual,
-        )
-        if not claimed:
-            return None, 0
-    return _as_claim(batch, row, token), row.lines
+        for row in Slice.objects.filter(open_, wanted, batch=batch).order_by("index")[: min(lines, CLAIMED_AT_ONCE)]:
+            row.virtual = virtual = _tag(batch, row, virtual, weight)
+            token = _take(runner, row, open_, now + LEASE)
+            if token:
+                claims.append(_as_claim(batch, row, token))
+            lines -= row.lines
+            if lines <= 0:
+                break
+    return claims
+
+
+def _take(runner: Runner, row: Slice, open_: Q, until: datetime) -> str:
+    """The token of a fresh lease on it; empty when it is not open any more."""
+    token = secrets.token_hex(16)
+    claimed = Slice.objects.filter(open_, pk=row.pk).update(
+        state=Slice.State.LEASED,
+        lease_token=token,
+        lease_until=until,
+        runner=runner,
+        attempts=F("attempts") + 1,
+        not_before=None,
+        virtual=row.virtual,
+    )
+    return token if claimed else ""
 
 
 def _tag(batch: Batch, row: Slice, virtual: float, weight: float) -> float:
@@ -214,6 +229,7 @@ def _as_claim(batch: Batch, row: Slice, token: str) -> Claim:
         plan_key=batch.plan_key,
         offset=row.offset,
         length=row.length,
+        lines=row.lines,
         entries=bytes(row.entries),
         tokens=row.tokens,
         virtual=row.virtual or 0.0,
