@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r"
+_BLANKS = BLANK + b"\n"
 _FILLED = re.compile(rb"[^ \t\r\n][^\n]*")
 _NOT_JSONL = {
     b"\x1f\x8b": "gzip",
@@ -92,20 +93,20 @@ def lines(chunks: Iterable[bytes], limit: int) -> Iterator[Line]:
             current.begin(base).add(chunk[: position - 1])
             yield from current.line(number, mark.skipped)
             number, current = number + 1, _Open(limit)
-            for match in _FILLED.finditer(chunk, position):
-                start, end = chunk.rfind(b"\n", position - 1, match.start()) + 1, match.end()
-                if start > position:
+            while position < len(chunk):
+                filled = position  # its first byte that is not blank: mostly the first
+                if chunk[position] in _BLANKS:
+                    match = _FILLED.search(chunk, position)
+                    filled = match.start() if match else len(chunk)
+                    start = chunk.rfind(b"\n", position - 1, filled) + 1
                     number += chunk.count(b"\n", position, start)
                     position = start
-                if end == len(chunk):
+                end = chunk.find(b"\n", filled)
+                if end < 0:
                     break
-                data = chunk[start:end] if end - start <= limit else None
-                yield Line(number, mark.skipped + base + start, end - start, data)
+                data = chunk[position:end] if end - position <= limit else None
+                yield Line(number, mark.skipped + base + position, end - position, data)
                 number, position = number + 1, end + 1
-            else:
-                start = chunk.rfind(b"\n", position - 1) + 1
-                number += chunk.count(b"\n", position, start)
-                position = start
         current.begin(base + position).add(chunk[position:])
         base += len(chunk)
     current.begin(base).add(mark.held)

@@ -16,6 +16,8 @@ MAX_DEPTH = 512
 MAX_CUSTOM_ID = 512  # characters
 DEFAULT_OUTPUT_TOKENS = 256  # estimated where the body names no maximum
 BYTES_PER_TOKEN = 4
+LONG_START = 32  # bytes by which it is found: looking for the whole takes longer than counting
+LONG_PROMPT = 256  # bytes, above which it is taken out before keys are counted
 _PROMPT_FIELDS = {
     "/v1/chat/completions": ("messages",),
     "/v1/completions": ("prompt",),
@@ -231,6 +233,11 @@ def _surely_single(data: bytes, body: _Body) -> bool:
     """Whether counting tells that no key we read stands twice: so for most lines. What is absent can't stand twice."""
     if b"\\u00" in data and _ESCAPED.search(data):
         return False
+    prompt = bytes(body.messages or body.prompt or body.input)
+    if len(prompt) > LONG_PROMPT:  # what stands inside it is no key of the body
+        start = data.find(prompt[:LONG_START])
+        if data.startswith(prompt, start):
+            data = data[:start] + data[start + len(prompt) :]
     for quoted in _ALWAYS:
         if data.count(quoted) > 1:
             return False
