@@ -21,7 +21,8 @@ LINES, SLOTS, FLUSH = 1500, 32, 256
 
 
 def run() -> None:
-    runner.run(stop=lambda: False, idle=0.3)
+    """To the end of the batch, however long the one asleep keeps its slots and slices."""
+    runner.run(stop=lambda: Result.objects.count() == LINES, idle=20)
 
 
 def test_one_killed_one_asleep_one_at_another_time(
@@ -34,9 +35,9 @@ def test_one_killed_one_asleep_one_at_another_time(
     Upstream.objects.update(max_in_flight=SLOTS)
     identity = owner.submit(numbered(LINES)).json()["id"]
     step("validating", tasks.validate)
-    pids = [crashes.fork(at_another_time(26, run)), crashes.fork(run)]
     asleep = crashes.stall_at(Point("batches.engine.committing", "commit", "before", 2), run)
     crashes.die_at(Point("batches.engine.committing", "commit", "after", 2), run)
+    pids = [crashes.fork(at_another_time(26, run)), crashes.fork(run)]
     until(lambda: not Runner.objects.filter(pid=asleep, lease_until__gte=clock.now()).exists())
     sweeping.sweep()
     until(lambda: Result.objects.count() == LINES, 60)
