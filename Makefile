@@ -6,7 +6,10 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 PEERS := .venv-peers/.installed
 
-.PHONY: help setup demo run test test-core test-sqlite test-postgres soak lint format bench clean
+# pure ones, and those that start services of their own: beside the others, since they mostly wait
+PROCESSES := tests/core tests/test_service.py tests/test_up.py tests/test_supervisor.py tests/test_operator.py
+
+.PHONY: help setup demo run test test-processes test-sqlite test-postgres soak lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,13 +39,13 @@ run: $(RUNTIME) ## Serve in the foreground, with the embedded model
 	$(PYTHON) manage.py up
 
 test: $(DEVELOPMENT) ## Run all tests, on SQLite and on a PostgreSQL that pip brought
-	@$(MAKE) --jobs 3 --output-sync=target --keep-going test-core test-sqlite test-postgres
+	@$(MAKE) --jobs 3 --output-sync=target --keep-going test-processes test-sqlite test-postgres
 
-test-core: $(DEVELOPMENT)
-	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q tests/core
+test-processes: $(DEVELOPMENT)
+	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES)
 
 test-sqlite: $(DEVELOPMENT)
-	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q --ignore=tests/core
+	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES:%=--ignore=%)
 
 test-postgres: $(DEVELOPMENT)
 	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only and not soak"
