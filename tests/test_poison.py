@@ -125,7 +125,8 @@ def test_kills_from_outside_fail_no_line(owner: Person, witness: Witness) -> Non
 def test_a_suspect_is_run_with_nothing_beside_it(owner: Person, witness: Witness) -> None:
     Upstream.objects.update(max_in_flight=8)
     witness.configure(latency_ms=[10, 10])
-    batch = submit(owner, numbered(64))
+    slow = numbered(32, faults=["sleep-1500"])[31]  # the last line of the suspect, longer than a few turns of the loop
+    batch = submit(owner, [*numbered(31), slow, *numbered(64)[32:]])
     Slice.objects.filter(batch=batch, index=1).update(attempts=2)
     first = run_in_child(lambda: runner.run(idle=0.3))
     assert first == 0
@@ -133,6 +134,7 @@ def test_a_suspect_is_run_with_nothing_beside_it(owner: Person, witness: Witness
     size = Slice.objects.filter(batch=batch, index=1).values_list("lines", flat=True)[0]
     assert [entry.in_flight for entry in log[:3]] == [1, 1, 2], "one, then two"
     numbers = {int(entry.marker.removeprefix("line:")) for entry in log[:size]}
-    assert numbers == set(range(size, 2 * size)), "lines of others were sent beside it"
+    assert numbers == set(range(size, 2 * size)), "lines of others were sent before its own"
+    assert max(entry.done_at or 0.0 for entry in log[:size]) <= log[size].at, "others were sent beside its last group"
     step("finalizing", tasks.finalize)
     ledgers_agree(owner, batch)

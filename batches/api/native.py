@@ -45,7 +45,7 @@ def output(request: Request, batch_id: str) -> HttpResponseBase:
     original in one with it."""
     found = _batch(request, batch_id)
     partial, merged = _output_asked(request)
-    if merged and found.retry_of and found.results_file is not None:
+    if merged and found.retry_of_id and found.results_file is not None:
         return downloads.stream(request, retries.merged(found), f"{found.public_id}_merged.jsonl")
     if found.results_file is not None:
         return downloads.send(request, found.results_file)

@@ -201,6 +201,6 @@ class Supply:
             return
         self.held[claim.slice] = held
         if claim.suspect:
-            self._parole = Parole(lines)
+            self._parole = Parole(held, lines)
         else:
             self._pump.admit(held, lines)

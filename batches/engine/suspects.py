@@ -12,7 +12,7 @@ from collections import deque
 
 from batches.core.answers import Verdict
 from batches.engine import leases
-from batches.engine.lines import Line
+from batches.engine.lines import Held, Line
 from batches.engine.pump import Pump
 
 log = logging.getLogger(__name__)
@@ -22,21 +22,21 @@ CRASHED = Verdict(final=True, code="worker_crashed")
 
 
 class Parole:
-    """The lines of a suspect that were not let out yet."""
+    """A suspect in hand, and its lines that were not let out yet."""
 
-    def __init__(self, lines: list[Line]) -> None:
-        self._kept, self._window = deque(lines), 1
+    def __init__(self, held: Held, lines: list[Line]) -> None:
+        self._held, self._kept, self._window = held, deque(lines), 1
 
     def widen(self, pump: Pump) -> bool:
         """Let the next group out once the one before is committed; False when there is nothing left to suspect.
 
         Call it when every outcome is committed. Lines that wait for a retry were answered: they are not waited for.
         """
-        if not self._kept:
-            return False
-        held = self._kept[0].held
+        held = self._held
         if held.stopped or held.in_flight or pump.lane(held.lane).ready:
             return True
+        if not self._kept:  # its last group is stored too: while it was in flight, nothing else was
+            return False
         size = min(self._window, len(self._kept))
         if size == 1 and not self._may_go(pump, self._kept[0]):
             return True
