@@ -196,6 +196,7 @@ def when_up(log: Path, names: str, *signals: int) -> Job:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_the_children_in_the_reverse_order_of_their_start(tmp_path: Path, number: int) -> None:
     log = tmp_path / "log"
+    signal.signal(number, signal.SIG_DFL)  # under nohup the tests inherit an ignored SIGHUP
     supervisor = Supervisor([polite(name, log) for name in "abc"], [when_up(log, "abc", number)])
     assert supervisor.run() == 0
     assert log.read_text().split() == ["c", "b", "a"]
