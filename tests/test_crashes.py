@@ -185,6 +185,11 @@ def test_runners_killed_at_random_moments(owner: Person, witness: Witness, work:
     seed = random.randrange(10**6)
     dice, batch = random.Random(seed), submit(owner, numbered(1000))
     moments = sorted(dice.sample(range(50, 900), 5))
+
+    def run() -> None:
+        """To the end of the batch, also when the other holds all of it or the database was busy for a moment."""
+        runner.run(stop=lambda: Result.objects.count() == 1000, idle=60)
+
     pids = [crashes.fork(run), crashes.fork(run)]
     try:
         for moment in moments:
