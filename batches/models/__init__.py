@@ -1,0 +1,23 @@
+"""The job's rows, one room for each reason.
+
+Nothing is written per line before its Result. Everything else here is a plan (Slice), bodies on their way to the
+output file (Segment), or can be rebuilt from Results.
+"""
+
+from batches.models.engine import Permit, Runner, Slice, Upstream
+from batches.models.jobs import Batch, File, batch_id, file_id, secret
+from batches.models.results import Result, Segment
+
+__all__ = [
+    "Batch",
+    "File",
+    "Permit",
+    "Result",
+    "Runner",
+    "Segment",
+    "Slice",
+    "Upstream",
+    "batch_id",
+    "file_id",
+    "secret",
+]
