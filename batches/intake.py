@@ -7,10 +7,10 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Min, QuerySet
 
-from batches import clock, tasks
+from batches import clock, files, tasks
 from batches.core.requests import ENDPOINTS
 from batches.core.states import ACTIVE
-from batches.models import Batch, File
+from batches.models import Batch
 from batches.uploads import Stored
 from tenants import admission
 from tenants.errors import Refused
@@ -19,7 +19,7 @@ from tenants.models import ApiKey, Tenant
 WINDOW = timedelta(hours=24)
 MAX_METADATA = 16  # pairs
 MAX_METADATA_KEY, MAX_METADATA_VALUE = 64, 512  # characters
-MAX_FILENAME = 255
+NO_METADATA = "metadata must be a JSON object whose values are strings of Unicode."
 SOONEST, LATEST, UNKNOWN = 5, 3600, 30  # seconds of Retry-After
 
 
@@ -40,21 +40,17 @@ def retry_after(tenant: int) -> int:
     return int(min(max(seconds, SOONEST), LATEST))
 
 
-def submit(tenant: Tenant, key: ApiKey, stored: Stored, endpoint: str, metadata: str, **columns: Any) -> Batch:
-    """A new batch of a stored upload; `columns` are others of its row. Raises Refused 429 at the tenant's limit."""
+def submit(key: ApiKey, source: Stored | str, endpoint: str, metadata: str, **columns: Any) -> Batch:
+    """A new batch of an upload, or of the tenant's file with this id; `columns` are others of its row.
+
+    Raises Refused 429 at the tenant's limit, 404 without such a file.
+    """
     with transaction.atomic():
-        admission.admit(tenant.pk, lambda: active(tenant.pk).count(), lambda: retry_after(tenant.pk))
-        now = clock.now()
-        file = File.objects.create(
-            tenant=tenant,
-            purpose=File.Purpose.BATCH,
-            filename=_storable(stored.filename),
-            bytes=stored.bytes,
-            lines=stored.lines,
-            sha256=stored.sha256,
-            storage_key=stored.key,
-            created_at=now,
+        tenant = admission.admit(
+            key.tenant_id, lambda: active(key.tenant_id).count(), lambda: retry_after(key.tenant_id)
         )
+        file = files.input_of(tenant, source) if isinstance(source, str) else files.create(tenant, source)
+        now = clock.now()
         batch = Batch.objects.create(
             tenant=tenant,
             api_key=key,
@@ -63,16 +59,11 @@ def submit(tenant: Tenant, key: ApiKey, stored: Stored, endpoint: str, metadata:
             metadata=metadata,
             created_at=now,
             deadline=now + WINDOW,
-            total=stored.lines,
+            total=file.lines,
             **columns,
         )
         tasks.ring_validate(batch.pk)
     return batch
-
-
-def _storable(filename: str) -> str:
-    """Any file name is taken; what no database stores (NUL, lone surrogates) is dropped from it."""
-    return filename.encode(errors="ignore").decode().replace("\x00", "")[:MAX_FILENAME] or "upload"
 
 
 def read_endpoint(value: str | None) -> str:
@@ -92,14 +83,21 @@ def read_on_invalid_line(value: str | None) -> str:
 
 
 def read_metadata(value: str | None) -> str:
-    """The form field `metadata`: a JSON object of at most 16 short strings, kept as JSON."""
+    """The form field `metadata`: the text of a JSON object, kept as JSON."""
     try:
-        pairs: Any = json.loads(value or "{}")
-        json.dumps(pairs, ensure_ascii=False).encode()  # a lone surrogate can be read, but never be sent back
+        return check_metadata(json.loads(value or "{}"))
     except (ValueError, RecursionError):
-        pairs = None
+        raise _bad_metadata(NO_METADATA) from None
+
+
+def check_metadata(pairs: Any) -> str:
+    """A JSON object of at most 16 short strings, as JSON."""
     if not isinstance(pairs, dict) or not all(isinstance(item, str) for item in pairs.values()):
-        raise _bad_metadata("metadata must be a JSON object whose values are strings.")
+        raise _bad_metadata(NO_METADATA)
+    try:
+        json.dumps(pairs, ensure_ascii=False).encode()  # a lone surrogate can be read, but never be sent back
+    except UnicodeEncodeError:
+        raise _bad_metadata(NO_METADATA) from None
     if len(pairs) > MAX_METADATA:
         raise _bad_metadata(f"metadata takes at most {MAX_METADATA} pairs.")
     if any(len(key) > MAX_METADATA_KEY or len(item) > MAX_METADATA_VALUE for key, item in pairs.items()):

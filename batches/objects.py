@@ -155,6 +155,8 @@ def scratch() -> Iterator[Any]:
 
 
 def _local_path(key: str) -> Path | None:
+    if not key:
+        raise FileNotFoundError("a deleted file has no object")
     try:
         return Path(default_storage.path(key))
     except NotImplementedError:

@@ -10,6 +10,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -188,32 +189,49 @@ def _end(batch: Batch, step: Step, ending: Status, written: dict[str, tuple[obje
         locked = Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)
         if locked.status != Status.FINALIZING or locked.step_token != step.token:
             return False
-        files = {name: _file(batch, name, *entry) for name, entry in written.items()}
-        everything = files["results"]
-        one_kind = "output" if locked.completed == locked.total else "errors"
-        if len(files) == 1 and locked.total:
-            files[one_kind] = everything
+        files = _file_all(locked, written)
         ledger.charge_batch(batch.tenant_id, batch.public_id, locked.cost)
-        return lifecycle.transition(
+        ended = lifecycle.transition(
             batch.pk,
             ending,
-            results_file=everything,
+            results_file=files["results"],
             output_file=files.get("output"),
             error_file=files.get("errors"),
         )
+        if "output" not in files and locked.output_file is not None:
+            locked.output_file.delete()
+        return ended
 
 
-def _file(batch: Batch, name: str, writer: objects.Writer, lines: int) -> File:
-    return File.objects.create(
-        tenant_id=batch.tenant_id,
-        purpose=File.Purpose.BATCH_OUTPUT,
-        filename=f"{batch.public_id}_{name}.jsonl",
-        bytes=writer.bytes,
-        lines=lines,
-        sha256=writer.sha256,
-        storage_key=writer.key,
-        created_at=clock.now(),
-    )
+def _file_all(batch: Batch, written: dict[str, tuple[objects.Writer, int]]) -> dict[str, File]:
+    """The rows of what was written. One file serves as two where all lines were delivered, or none."""
+    one_kind = "output" if batch.completed == batch.total else "errors"
+    output = "results" if len(written) == 1 and one_kind == "output" else "output"
+    files = {}
+    for name, (writer, count) in written.items():
+        whole = name == "results" and len(written) > 1
+        purpose = File.Purpose.BATCH_RESULTS if whole else File.Purpose.BATCH_OUTPUT
+        content = {"purpose": purpose, "filename": f"{batch.public_id}_{name}.jsonl", "lines": count}
+        files[name] = _file(batch, writer, content, batch.output_file if name == output else None)
+    if len(files) == 1 and batch.total:
+        files[one_kind] = files["results"]
+    return files
+
+
+def _file(batch: Batch, writer: objects.Writer, content: dict[str, Any], begun: File | None) -> File:
+    """A new row; or the one that the output has had since the batch began."""
+    now, keep = clock.now(), batch.output_expires_after
+    content |= {
+        "bytes": writer.bytes,
+        "sha256": writer.sha256,
+        "storage_key": writer.key,
+        "created_at": now,
+        "expires_at": None if keep is None else now + timedelta(seconds=keep),
+    }
+    if begun is not None:
+        File.objects.filter(pk=begun.pk).update(**content)
+        return begun
+    return File.objects.create(tenant_id=batch.tenant_id, **content)
 
 
 def drop_scaffolding(batch_pk: int) -> None:

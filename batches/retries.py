@@ -29,7 +29,7 @@ def retry(batch: Batch, key: ApiKey, **columns: Any) -> Batch:
     stored = _store(batch)
     columns |= {"retry_of": batch, "on_invalid_line": batch.on_invalid_line}
     try:
-        return intake.submit(key.tenant, key, stored, batch.endpoint, batch.metadata, **columns)
+        return intake.submit(key, stored, batch.endpoint, batch.metadata, **columns)
     except DatabaseError:
         raise  # the batch may be there after all: an object that nobody names is swept a day later
     except BaseException:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.db.models import Exists, OuterRef, Q
 
-from batches import clock, expecting, lifecycle, results, tasks
+from batches import clock, expecting, files, lifecycle, results, tasks
 from batches.core import states
 from batches.core.states import Status
 from batches.engine import leases
@@ -59,4 +59,5 @@ def _tidy() -> None:
     leftovers = Slice.objects.filter(batch=OuterRef("pk"))
     for pk in Batch.objects.filter(Exists(leftovers), status__in=states.TERMINAL).values_list("pk", flat=True)[:20]:
         results.drop_scaffolding(pk)
+    files.expire()
     tasks.prune(clock.now() - FAILURES_KEPT)

@@ -16,6 +16,7 @@ from tenants.errors import Refused
 
 MAX_BYTES = 104_857_600
 MAX_LINES = 50_000
+TOO_MANY_LINES = f"A batch takes at most {MAX_LINES:,} lines. Split the file."
 FORM_ROOM = 64 * 1024  # bytes of a request beside the file: boundaries and fields
 
 
@@ -34,8 +35,9 @@ class ToStorage(FileUploadHandler):
 
     chunk_size = 256 * 1024
 
-    def __init__(self, request: HttpRequest) -> None:
+    def __init__(self, request: HttpRequest, max_lines: int | None) -> None:
         super().__init__(request)
+        self._max_lines = max_lines
         self.stored: Stored | None = None
         self._writer: objects.Writer | None = None
         self._counter = LineCounter()
@@ -52,13 +54,8 @@ class ToStorage(FileUploadHandler):
             raise too_large()
         self._writer.write(raw_data)
         self._counter.feed(raw_data)
-        if self._counter.count > MAX_LINES:
-            raise Refused(
-                413,
-                "too_many_requests_in_batch",
-                f"A batch takes at most {MAX_LINES:,} lines. Split the file.",
-                param="file",
-            )
+        if self._max_lines is not None and self._counter.count > self._max_lines:
+            raise Refused(413, "too_many_requests_in_batch", TOO_MANY_LINES, param="file")
 
     def file_complete(self, file_size: int) -> UploadedFile:  # type: ignore[type-arg]
         assert self._writer is not None
@@ -94,9 +91,11 @@ def check_length(request: HttpRequest) -> None:
         raise too_large()
 
 
-def receive(request: HttpRequest) -> ToStorage:
+def receive(request: HttpRequest, max_lines: int | None = MAX_LINES) -> ToStorage:
     """Read the whole multipart body of `request`; what it refuses leaves nothing in the storage."""
-    handler = ToStorage(request)
+    if request.content_type != "multipart/form-data":
+        raise Refused(415, "unsupported_media_type", "Send multipart/form-data with the file in the field file.")
+    handler = ToStorage(request, max_lines)
     request.upload_handlers = [handler]
     try:
         request.POST  # noqa: B018 - reading it parses the body

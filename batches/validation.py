@@ -10,7 +10,7 @@ import msgspec
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from batches import clock, lifecycle, objects, tasks
+from batches import clock, files, lifecycle, objects, tasks, uploads
 from batches.core import jsonl, planning, requests
 from batches.core.requests import Fault, Request
 from batches.core.states import Status
@@ -73,6 +73,9 @@ def validate(batch_pk: int) -> None:
 
 
 def _validate(batch: Batch, path: Path, step: Step) -> None:
+    if batch.input_file.lines > uploads.MAX_LINES:
+        _fail(batch, step, Fault("too_many_requests_in_batch", uploads.TOO_MANY_LINES))
+        return
     with open(path, "rb") as file:
         if disguise := jsonl.disguise(file.read(8)):
             _fail(batch, step, Fault("invalid_json_line", f"The file is {disguise}, not JSONL in UTF-8."))
@@ -241,6 +244,7 @@ def _start(batch: Batch, step: Step, plan: Plan, findings: Findings, skipped: Sk
             if skipped:
                 skipped.record(batch, clock.now())
             Slice.objects.bulk_create(plan.slices, batch_size=200)
+            Batch.objects.filter(pk=batch.pk).update(output_file=files.begin_output(batch))
             if plan.slices:
                 tasks.ring_work()
             else:

@@ -14,7 +14,7 @@ from tenants.errors import Refused, busy
 
 BODIES = 48  # requests with a body at once
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
-UPLOADS = "/v1/batch"
+UPLOADS = ("/v1/batch", "/v1/files")
 _current: ContextVar[str] = ContextVar("request_id", default="")
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
@@ -43,7 +43,7 @@ class BoundedBodies:
         chunked = "HTTP_TRANSFER_ENCODING" in request.META
         if length == "0" and not chunked:
             return self._get_response(request)
-        if request.path != UPLOADS and (chunked or not length.isdigit() or int(length) > MAX_FORM):
+        if request.path not in UPLOADS and (chunked or not length.isdigit() or int(length) > MAX_FORM):
             return errors.refuse(request, Refused(413, "request_too_large", "This address takes no body of this size."))
         if not self._places.acquire(blocking=False):
             return errors.refuse(request, busy())

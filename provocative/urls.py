@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from batches.api import native
+from batches.api import batches, files, native
 from batches.web import pages
 from provocative import health
 
@@ -19,6 +19,13 @@ urlpatterns = [
     path("v1/batch/<str:batch_id>/cancel", native.cancel),
     path("v1/batch/<str:batch_id>/resume", native.resume),
     path("v1/batch/<str:batch_id>/retry", native.retry),
+    # the surface of OpenAI's clients
+    path("v1/files", files.files),
+    path("v1/files/<str:file_id>", files.file),
+    path("v1/files/<str:file_id>/content", files.content),
+    path("v1/batches", batches.batches),
+    path("v1/batches/<str:batch_id>", batches.batch),
+    path("v1/batches/<str:batch_id>/cancel", batches.cancel),
     # people
     path("", pages.batch_list, name="batch-list"),
     path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),

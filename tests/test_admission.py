@@ -69,7 +69,7 @@ def submit_in_threads(owner: Person) -> int:
     def submit(number: int) -> bool:
         gate.wait()
         try:
-            intake.submit(owner.tenant, key, Stored(f"inputs/{number}", "a", 3, 1, "0"), "/v1/embeddings", "{}")
+            intake.submit(key, Stored(f"inputs/{number}", "a", 3, 1, "0"), "/v1/embeddings", "{}")
         except Refused:
             return False
         finally:

@@ -6,11 +6,11 @@ import zlib
 from collections.abc import Iterator
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.utils.http import parse_etags
+from django.utils.http import content_disposition_header, parse_etags
 
-from batches import objects
+from batches import clock, objects, results
 from batches.core import ranges
-from batches.models import File
+from batches.models import Batch, File
 from tenants.errors import Refused, busy
 
 JSONL = "application/jsonl"
@@ -48,6 +48,8 @@ _REFUSED = re.compile(r"q\s*=\s*0(\.0*)?", re.IGNORECASE)
 
 def send(request: HttpRequest, file: File) -> HttpResponseBase:
     """The file, or the part of it that Range names; 304 when the client has it, 416 when the range lies beyond."""
+    if not file.storage_key or (file.expires_at is not None and file.expires_at <= clock.now()):
+        raise Refused(410, "file_expired", "This file was deleted, or its time is over. Its batch is still there.")
     etag = f'"{file.sha256}"'
     held = parse_etags(request.headers.get("If-None-Match", ""))
     if "*" in held or etag in (value.removeprefix("W/") for value in held):
@@ -97,6 +99,27 @@ def stream(request: HttpRequest, pieces: Iterator[bytes], filename: str) -> Http
     return response
 
 
+def partial(batch: Batch, delivered_only: bool = False) -> HttpResponseBase:
+    """What is committed of a running batch, in input order."""
+    response = StreamingHttpResponse(Transfer(_committed(batch, delivered_only)), content_type=JSONL)
+    response["X-Incomplete"] = "true"
+    response["Content-Disposition"] = disposition(f"{batch.public_id}_partial.jsonl")
+    return response
+
+
+def _committed(batch: Batch, delivered_only: bool) -> Iterator[bytes]:
+    with results.spool(batch) as lines:
+        if lines.whole:
+            for body, delivered in lines:
+                if delivered or not delivered_only:
+                    yield body + b"\n"
+            return
+    batch.refresh_from_db()  # it has ended while its lines were gathered
+    file = batch.output_file if delivered_only else batch.results_file
+    if file is not None:
+        yield from objects.chunks(file.storage_key)
+
+
 def _with_headers(response: HttpResponseBase, file: File, etag: str) -> HttpResponseBase:
     response["ETag"] = etag
     response["Accept-Ranges"] = "bytes"
@@ -106,8 +129,9 @@ def _with_headers(response: HttpResponseBase, file: File, etag: str) -> HttpResp
 
 
 def disposition(filename: str) -> str:
-    """The names we give to outputs are plain ASCII."""
-    return f'attachment; filename="{filename}"'
+    """Any name, as RFC 6266 has it."""
+    printable = "".join(letter for letter in filename if letter.isprintable())
+    return content_disposition_header(as_attachment=True, filename=printable) or "attachment"
 
 
 def accepts_gzip(request: HttpRequest) -> bool:

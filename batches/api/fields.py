@@ -15,6 +15,7 @@ from tenants.errors import Refused
 
 CAPS = (caps.MAX_COST, caps.MAX_ERROR_RATE)
 NAME_SHOWN = 64  # characters
+SHORTEST, LONGEST = 3600, 30 * 24 * 3600  # seconds that a file may be asked to be kept
 
 
 def query(request: Request, *known: str) -> None:
@@ -66,6 +67,30 @@ def body(request: Request, *known: str) -> dict[str, Any]:
         return {}
     only(fields, set(known))
     return {name: None if value == "null" else value for name, value in fields.items()}
+
+
+def plain(value: Any, name: str) -> Any:
+    """A field that is a JSON object, as a dict. Raises Refused 400 where a key of it stands twice."""
+    if not isinstance(value, _Pairs):
+        return value
+    found = dict(value)
+    if len(found) < len(value):
+        raise Refused(400, "duplicate_parameter", f"A key of {name} stands twice: send it once.", param=name)
+    return found
+
+
+def read_expiry(given: Any, name: str) -> int:
+    """Seconds of {"anchor": "created_at", "seconds": …}, an hour to thirty days; a form's are digits."""
+    if not isinstance(given, dict) or set(given) != {"anchor", "seconds"} or given["anchor"] != "created_at":
+        message = f"{name} must have anchor, which is created_at, and seconds."
+        raise Refused(400, "invalid_expiry", message, param=name)
+    seconds = given["seconds"]
+    if isinstance(seconds, str) and seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
+        seconds = int(seconds)
+    if type(seconds) is not int or not SHORTEST <= seconds <= LONGEST:
+        message = f"{name}: seconds must be a whole number from {SHORTEST} to {LONGEST}."
+        raise Refused(400, "invalid_expiry", message, param=name)
+    return seconds
 
 
 def unsupported(name: Any) -> Refused:

@@ -1,17 +1,17 @@
-"""The native surface: /v1/batch. One function a route; every tenant's object comes through `_batch`."""
-
-from collections.abc import Iterator
+"""The native surface: /v1/batch. One function a route; every tenant's object comes through `finding`."""
 
 from django.db import DatabaseError
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpResponseBase, StreamingHttpResponse
 from rest_framework.decorators import api_view, parser_classes
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches import intake, lifecycle, objects, results, retries, uploads
-from batches.api import downloads, fields, serializers
+from batches import intake, lifecycle, retries, uploads
+from batches.api import downloads, fields, paging, serializers
+from batches.api.finding import batch as _batch
+from batches.api.finding import of_tenant as _of_tenant
 from batches.core import states
 from batches.core.states import TERMINAL, Status
 from batches.models import Batch
@@ -22,7 +22,6 @@ FIELDS = {"endpoint", "metadata", "on_invalid_line", *fields.CAPS}  # of the for
 QUERY = {"limit", "after", "status"}
 UNBUILT_HEADERS = ("Idempotency-Key",)
 FLAG = "Send true or false."
-MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 
 
 @api_view(["GET", "HEAD", "POST"])
@@ -52,7 +51,7 @@ def output(request: Request, batch_id: str) -> HttpResponseBase:
     if found.status == Status.FAILED:
         raise Refused(409, "batch_failed", "The input was not valid: see the batch's errors. There is no output.")
     if partial:
-        return _partial(found)
+        return downloads.partial(found)
     raise _not_complete(found, " Add ?partial=true for what is done so far.")
 
 
@@ -124,8 +123,6 @@ def _submit(request: Request) -> Response:
     intake.check_room(tenant_of(request))
     http = request._request
     uploads.check_length(http)
-    if http.content_type != "multipart/form-data":
-        raise Refused(415, "unsupported_media_type", "Send multipart/form-data with the file in the field file.")
     upload = uploads.receive(http)
     try:
         fields.only(http.POST, FIELDS)
@@ -133,7 +130,7 @@ def _submit(request: Request) -> Response:
         metadata = intake.read_metadata(http.POST.get("metadata"))
         columns = fields.read_caps(http.POST)
         columns["on_invalid_line"] = intake.read_on_invalid_line(http.POST.get("on_invalid_line"))
-        submitted = intake.submit(tenant_of(request), key_of(request), upload.complete(), endpoint, metadata, **columns)
+        submitted = intake.submit(key_of(request), upload.complete(), endpoint, metadata, **columns)
     except DatabaseError:
         raise  # the batch may be there after all: an object that nobody names is swept a day later
     except BaseException:
@@ -144,16 +141,13 @@ def _submit(request: Request) -> Response:
 
 def _list(request: Request) -> Response:
     fields.query(request, *QUERY)
-    limit = _limit(request.query_params.get("limit"))
+    limit = paging.limit(request)
     rows = _of_tenant(request).order_by("-pk")
     if status := request.query_params.get("status"):
         rows = rows.filter(_shown_as(status))
     if after := request.query_params.get("after"):
         rows = rows.filter(pk__lt=_batch(request, after).pk)
-    page = list(rows[: limit + 1])
-    data = [serializers.native(row) for row in page[:limit]]
-    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
-    return Response({"object": "list", "data": data, **ends, "has_more": len(page) > limit})
+    return paging.answer(rows, limit, serializers.native)
 
 
 def _shown_as(status: str) -> Q:
@@ -167,44 +161,6 @@ def _shown_as(status: str) -> Q:
     for state, cancelled in found:
         query |= Q(status=state, cancelling_at__isnull=not cancelled)
     return query
-
-
-def _limit(value: str | None) -> int:
-    if value is None:
-        return DEFAULT_LIMIT
-    if not (value.isascii() and value.isdigit() and len(value) <= 4 and 1 <= int(value) <= MAX_LIMIT):
-        raise Refused(400, "invalid_limit", f"limit must be a whole number from 1 to {MAX_LIMIT}.", param="limit")
-    return int(value)
-
-
-def _of_tenant(request: Request) -> QuerySet[Batch]:
-    return Batch.objects.filter(tenant=tenant_of(request)).annotate(**serializers.NAMED)
-
-
-def _batch(request: Request, batch_id: str) -> Batch:
-    """The tenant's batch; a foreign one answers exactly as one that does not exist."""
-    try:
-        return _of_tenant(request).get(public_id=batch_id if "\x00" not in batch_id else "")
-    except Batch.DoesNotExist:
-        raise Refused(404, "batch_not_found", "There is no batch with this id.", param="batch_id") from None
-
-
-def _partial(found: Batch) -> HttpResponseBase:
-    response = StreamingHttpResponse(downloads.Transfer(_committed(found)), content_type=downloads.JSONL)
-    response["X-Incomplete"] = "true"
-    response["Content-Disposition"] = downloads.disposition(f"{found.public_id}_partial.jsonl")
-    return response
-
-
-def _committed(found: Batch) -> Iterator[bytes]:
-    with results.spool(found) as lines:
-        if lines.whole:
-            for body, _ in lines:
-                yield body + b"\n"
-            return
-    found.refresh_from_db()  # it has ended while its lines were gathered
-    if found.results_file is not None:
-        yield from objects.chunks(found.results_file.storage_key)
 
 
 def _not_complete(found: Batch, cure: str = "") -> Refused:

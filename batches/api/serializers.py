@@ -8,7 +8,7 @@ from django.db.models import F
 
 from batches.core import states
 from batches.core.states import Status
-from batches.models import Batch
+from batches.models import Batch, File
 from billing import money
 
 NAMED = {  # what `native` shows of other rows: their public ids alone
@@ -30,16 +30,33 @@ def native(batch: Any) -> dict[str, Any]:
         "total_requests": batch.total,
         "completed_count": batch.completed,
         "failed_count": batch.failed,
+        **_common(batch, status, _errors(batch, status)),
+    }
+
+
+def openai(batch: Any) -> dict[str, Any]:
+    """The same as OpenAI's clients read it: expired is a status of its own, and no error of the input."""
+    status = Status(batch.status)
+    return {
+        "id": batch.public_id,
+        "status": states.shown_openai(status),
+        "endpoint": batch.endpoint,
+        **_common(batch, status, _errors(batch, None)),
+    }
+
+
+def _common(batch: Any, status: Status, errors: dict[str, Any] | None) -> dict[str, Any]:
+    return {
         "object": "batch",
         "model": batch.model,
         "input_file_id": batch.input_file_shown,
-        "output_file_id": batch.output_file_shown,
+        "output_file_id": batch.output_file_shown if batch.completed else None,
         "error_file_id": batch.error_file_shown,
         "completion_window": "24h",
         **_times(batch, status),
         "estimated_completion_at": unix(batch.expected_at),
         "waiting_reason": _waiting_reason(batch),
-        "errors": _errors(batch, status),
+        "errors": errors,
         "metadata": json.loads(batch.metadata),
         "request_counts": _counts(batch, status),
         "usage": _usage(batch),
@@ -50,6 +67,21 @@ def native(batch: Any) -> dict[str, Any]:
         "max_error_rate": batch.max_error_rate,
         "on_invalid_line": batch.on_invalid_line,
         "retry_of": batch.retry_of_shown,
+    }
+
+
+def file(file: File) -> dict[str, Any]:
+    """The file object, as OpenAI's clients read it. Of a running batch's output: what it has so far is not measured."""
+    return {
+        "id": file.public_id,
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": unix(file.created_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed" if file.storage_key else "uploaded",
+        "status_details": None,
+        "expires_at": unix(file.expires_at),
     }
 
 
@@ -72,7 +104,7 @@ def _waiting_reason(batch: Batch) -> dict[str, str] | None:
     return {"code": reason, "message": message}
 
 
-def _errors(batch: Batch, status: Status) -> dict[str, Any] | None:
+def _errors(batch: Batch, status: Status | None) -> dict[str, Any] | None:
     """What is wrong with the input; an expired batch shows as failed, and here says that it expired."""
     errors: dict[str, Any] = json.loads(batch.errors) if batch.errors else {"data": [], "counts": {}}
     if status == Status.EXPIRED:

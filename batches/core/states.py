@@ -55,6 +55,11 @@ def shown(status: Status, cancelled: bool) -> str:
     return "cancelling" if status == Status.FINALIZING and cancelled else NATIVE[status]
 
 
+def shown_openai(status: Status) -> str:
+    """The status on the surface that OpenAI's clients read: the stored one, but expiring is not in their list."""
+    return "in_progress" if status == Status.EXPIRING else status.value
+
+
 def before(target: Status) -> tuple[Status, ...]:
     """The states from which `target` may be reached."""
     return tuple(status for status, following in STEPS.items() if target in following)

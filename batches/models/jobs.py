@@ -34,6 +34,7 @@ class File(models.Model):
     class Purpose(models.TextChoices):
         BATCH = "batch"
         BATCH_OUTPUT = "batch_output"
+        BATCH_RESULTS = "batch_results"  # output and errors in one, in input order: the native surface's
 
     public_id = models.CharField(max_length=40, unique=True, default=file_id)
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.PROTECT, related_name="files")

@@ -1,0 +1,79 @@
+"""The OpenAI surface: /v1/batches. One function a route; what it shows is serializers.openai's."""
+
+from typing import Any
+
+from rest_framework.decorators import api_view, parser_classes
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from batches import intake, lifecycle
+from batches.api import fields, finding, paging, serializers
+from tenants.authentication import key_of, tenant_of
+from tenants.errors import Refused
+
+NEEDED = ("input_file_id", "endpoint")
+FIELDS = (*NEEDED, "completion_window", "metadata", "output_expires_after", "on_invalid_line", *fields.CAPS)
+
+
+@api_view(["GET", "HEAD", "POST"])
+@parser_classes([fields.JSONFields])
+def batches(request: Request) -> Response:
+    """List the tenant's batches, newest first; or create one of an uploaded file."""
+    return _list(request) if request.method in ("GET", "HEAD") else _create(request)
+
+
+@api_view(["GET", "HEAD"])
+def batch(request: Request, batch_id: str) -> Response:
+    """One batch."""
+    fields.query(request)
+    return Response(serializers.openai(finding.batch(request, batch_id)))
+
+
+@api_view(["POST"])
+@parser_classes(fields.PARSERS)
+def cancel(request: Request, batch_id: str) -> Response:
+    """Stop sending; what is finished or in flight is kept."""
+    fields.query(request)
+    lifecycle.cancel(finding.batch(request, batch_id))
+    return Response(serializers.openai(finding.batch(request, batch_id)))
+
+
+def _create(request: Request) -> Response:
+    fields.query(request)
+    given = fields.body(request, *FIELDS)
+    for name in NEEDED:
+        if not isinstance(given.get(name), str):
+            raise Refused(400, "missing_parameter", f"Send {name}, a string.", param=name)
+    if given.get("completion_window", "24h") != "24h":
+        raise Refused(400, "invalid_completion_window", "completion_window must be 24h.", param="completion_window")
+    columns, endpoint = _columns(given), intake.read_endpoint(given["endpoint"])
+    metadata = fields.plain(given.get("metadata"), "metadata")
+    metadata = intake.check_metadata({} if metadata is None else metadata)
+    intake.check_room(tenant_of(request))
+    made = intake.submit(
+        key_of(request),
+        given["input_file_id"],
+        endpoint,
+        metadata,
+        **columns,
+    )
+    return Response(serializers.openai(finding.batch(request, made.public_id)))
+
+
+def _columns(given: dict[str, Any]) -> dict[str, Any]:
+    """What is not in OpenAI's own contract but for output_expires_after."""
+    columns = fields.read_caps(given)
+    columns["on_invalid_line"] = intake.read_on_invalid_line(given.get("on_invalid_line"))
+    expiry = fields.plain(given.get("output_expires_after"), "output_expires_after")
+    if expiry is not None:
+        columns["output_expires_after"] = fields.read_expiry(expiry, "output_expires_after")
+    return columns
+
+
+def _list(request: Request) -> Response:
+    fields.query(request, "limit", "after")
+    limit = paging.limit(request)
+    rows = finding.of_tenant(request).order_by("-pk")
+    if after := request.query_params.get("after"):
+        rows = rows.filter(pk__lt=finding.batch(request, after).pk)
+    return paging.answer(rows, limit, serializers.openai)

@@ -1,0 +1,22 @@
+"""How a request comes to a tenant's batch: by this alone. A foreign one answers exactly as one that does not exist."""
+
+from django.db.models import QuerySet
+from rest_framework.request import Request
+
+from batches.api import serializers
+from batches.models import Batch
+from tenants.authentication import tenant_of
+from tenants.errors import Refused
+
+
+def of_tenant(request: Request) -> QuerySet[Batch]:
+    """The tenant's batches, as the serializers want them."""
+    return Batch.objects.filter(tenant=tenant_of(request)).annotate(**serializers.NAMED)
+
+
+def batch(request: Request, batch_id: str) -> Batch:
+    """The tenant's batch. Raises Refused 404."""
+    try:
+        return of_tenant(request).get(public_id=batch_id if "\x00" not in batch_id else "")
+    except Batch.DoesNotExist:
+        raise Refused(404, "batch_not_found", "There is no batch with this id.", param="batch_id") from None

@@ -1,0 +1,135 @@
+"""A tenant's files: stored, found, expired, deleted. A row outlives its object, since batches go on naming it.
+
+An output file without a key belongs to a batch that runs: its lines are read from what is committed.
+"""
+
+import logging
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from batches import clock, objects
+from batches.core.states import ACTIVE
+from batches.models import Batch, File
+from batches.uploads import Stored
+from tenants.errors import Refused
+from tenants.models import Tenant
+
+log = logging.getLogger(__name__)
+
+MAX_FILENAME = 255  # characters
+EXPIRED_AT_ONCE = 100  # files a sweep
+
+
+def create(tenant: Tenant, stored: Stored, keep: int | None = None) -> File:
+    """The row of a stored upload, kept for `keep` seconds or until it is deleted."""
+    now = clock.now()
+    return File.objects.create(
+        tenant=tenant,
+        purpose=File.Purpose.BATCH,
+        filename=_storable(stored.filename),
+        bytes=stored.bytes,
+        lines=stored.lines,
+        sha256=stored.sha256,
+        storage_key=stored.key,
+        created_at=now,
+        expires_at=None if keep is None else now + timedelta(seconds=keep),
+    )
+
+
+def _storable(filename: str) -> str:
+    """Any file name is taken; what no database stores (NUL, lone surrogates) is dropped from it."""
+    return _nameable(filename)[:MAX_FILENAME] or "upload"
+
+
+def _nameable(text: str) -> str:
+    return text.encode(errors="ignore").decode().replace("\x00", "")
+
+
+def of_tenant(tenant: Tenant) -> QuerySet[File]:
+    """What there is: neither deleted nor past its end. Those of running batches are among them."""
+    kept = Q(expires_at=None) | Q(expires_at__gt=clock.now())
+    return File.objects.filter(kept, tenant=tenant, deleted_at=None)
+
+
+def find(tenant: Tenant, file_id: str) -> File:
+    """The tenant's file. Raises Refused 404, for a foreign one as for one that does not exist."""
+    try:
+        return of_tenant(tenant).get(public_id=_nameable(file_id))
+    except File.DoesNotExist:
+        raise missing("file_id") from None
+
+
+def missing(param: str) -> Refused:
+    return Refused(404, "file_not_found", "There is no file with this id.", param=param)
+
+
+def input_of(tenant: Tenant, file_id: str) -> File:
+    """The tenant's file as a batch's input, locked: it can't be deleted before the batch is there. In a transaction."""
+    file = of_tenant(tenant).select_for_update(no_key=True).filter(public_id=_nameable(file_id)).first()
+    if file is None:
+        raise missing("input_file_id")
+    if file.purpose != File.Purpose.BATCH:
+        message = f"The file's purpose is {file.purpose}: a batch's input is uploaded with purpose=batch."
+        raise Refused(400, "invalid_input_file", message, param="input_file_id")
+    return file
+
+
+def batch_of(file: File) -> Batch | None:
+    """The running batch whose output it is, if it is one's."""
+    return Batch.objects.filter(output_file=file).first() if not file.storage_key else None
+
+
+def begin_output(batch: Batch) -> File:
+    """The row of a starting batch's output: named while it runs, filled at its end."""
+    return File.objects.create(
+        tenant_id=batch.tenant_id,
+        purpose=File.Purpose.BATCH_OUTPUT,
+        filename=f"{batch.public_id}_output.jsonl",
+        bytes=0,
+        lines=0,
+        created_at=clock.now(),
+    )
+
+
+def delete(tenant: Tenant, file_id: str) -> File:
+    """Remove the file and its object. Raises Refused 404; 409 while an active batch uses it."""
+    file = find(tenant, file_id)
+    if not _remove(file):
+        find(tenant, file_id)  # another request was first
+        raise Refused(409, "file_in_use", "A batch that has not ended uses this file: cancel it, or wait for its end.")
+    return file
+
+
+def expire() -> None:
+    """Remove files whose time is over, but for those in use."""
+    late = File.objects.filter(~_used(), deleted_at=None, expires_at__lte=clock.now())
+    for file in late[:EXPIRED_AT_ONCE]:
+        _remove(file)
+
+
+def _used() -> Exists:
+    """By a batch that has not ended, as its input or output."""
+    named = Q(input_file=OuterRef("pk")) | Q(output_file=OuterRef("pk"))
+    return Exists(Batch.objects.filter(named, status__in=ACTIVE))
+
+
+def _remove(file: File) -> bool:
+    """False when it is in use, or gone already. Its delivered or failed lines stand in the batch's results, too:
+    these go with it."""
+    with transaction.atomic():
+        locked = File.objects.select_for_update(no_key=True).filter(pk=file.pk, deleted_at=None)
+        if locked.first() is None or File.objects.filter(_used(), pk=file.pk).exists():
+            return False
+        whole = Batch.objects.filter(Q(output_file=file) | Q(error_file=file)).values("results_file")
+        gone = list(File.objects.filter(Q(pk=file.pk) | Q(pk__in=whole), deleted_at=None))
+        keys = [each.storage_key for each in gone]
+        pks = [each.pk for each in gone]
+        File.objects.filter(pk__in=pks).update(deleted_at=clock.now(), storage_key="")
+    for key in keys:
+        try:
+            objects.delete(key)
+        except OSError as error:
+            log.error("object %s could not be removed, the sweep of orphans will: %s", key, error)
+    return True
