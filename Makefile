@@ -5,11 +5,12 @@ PYTHON := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 PEERS := .venv-peers/.installed
+COMPAT := .venv-compat/.installed
 
 # pure ones, and those that start services of their own: beside the others, since they mostly wait
 PROCESSES := tests/core tests/test_service.py tests/test_up.py tests/test_supervisor.py tests/test_operator.py
 
-.PHONY: help setup demo run test test-processes test-sqlite test-postgres soak lint format bench clean
+.PHONY: help setup demo run test test-processes test-sqlite test-postgres soak compat lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,10 +49,18 @@ test-sqlite: $(DEVELOPMENT)
 	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES:%=--ignore=%)
 
 test-postgres: $(DEVELOPMENT)
-	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only and not soak"
+	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only and not soak and not compat"
 
 soak: $(DEVELOPMENT) ## Run the long reliability tests on PostgreSQL (or TEST_DATABASE=sqlite), with their figures
 	TEST_DATABASE=$${TEST_DATABASE:-postgres} $(PYTHON) -m pytest -q -m soak -s
+
+$(COMPAT): tests/compat/requirements.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv .venv-compat
+	.venv-compat/bin/python -m pip install --quiet --disable-pip-version-check -r tests/compat/requirements.txt
+	@touch $@
+
+compat: $(DEVELOPMENT) $(COMPAT) ## Drive inspect-ai and LiteLLM, unmodified, against the service
+	TEST_DATABASE=$${TEST_DATABASE:-sqlite} $(PYTHON) -m pytest -q -m compat -s tests/compat
 
 lint: $(DEVELOPMENT) ## Check style, types, imports, migrations
 	$(VENV)/bin/ruff check .
