@@ -13,7 +13,7 @@ from django.utils.html import format_html_join
 from django.utils.text import Truncator
 
 from batches import clock, expecting, lifecycle, upstream_admin  # noqa: F401 - registers its own
-from batches.models import Batch, File, Result, Segment, Slice
+from batches.models import Batch, File, Result, Segment, Slice, Submission
 from billing import money
 from tenants.admin import ReadOnly
 from tenants.errors import Refused
@@ -37,6 +37,17 @@ class FileAdmin(ReadOnly):
         "public_id", "tenant", "purpose", "filename", "bytes", "lines", "sha256", "storage_key",
         "created_at", "expires_at",
     )  # fmt: skip
+
+
+@admin.register(Submission)
+class SubmissionAdmin(ReadOnly):
+    """What POSTs came to, for as long as the same ones may be sent again."""
+
+    list_display = ("key", "tenant", "state", "object_id", "retry", "created_at")
+    list_filter = ("state",)
+    list_select_related = ("tenant",)
+    search_fields = ("key__exact", "object_id__exact", "tenant__name")
+    fields = readonly_fields = (*list_display, "fingerprint", "outline")
 
 
 class DeadlineAtRisk(admin.SimpleListFilter):

@@ -11,8 +11,10 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from batches import clock, objects
 from batches.core.states import ACTIVE
+from batches.idempotency import Attempt
 from batches.models import Batch, File
 from batches.uploads import Stored
+from tenants import admission
 from tenants.errors import Refused
 from tenants.models import Tenant
 
@@ -20,6 +22,16 @@ log = logging.getLogger(__name__)
 
 MAX_FILENAME = 255  # characters
 EXPIRED_AT_ONCE = 100  # files a sweep
+
+
+def store(attempt: Attempt, stored: Stored, keep: int | None) -> File:
+    """The file of an upload on its own. Raises Replayed when another attempt of it made one."""
+    with transaction.atomic():
+        tenant = admission.lock(attempt.tenant.pk)
+        attempt.match()
+        file = create(tenant, stored, keep)
+        attempt.keep(file.public_id)
+    return file
 
 
 def create(tenant: Tenant, stored: Stored, keep: int | None = None) -> File:

@@ -13,23 +13,25 @@ from django.db import DatabaseError
 from batches import intake, objects
 from batches.core import jsonl, rendering, requests
 from batches.core.states import TERMINAL, Status
+from batches.idempotency import Attempt
 from batches.models import Batch
 from batches.uploads import Stored
 from tenants.errors import Refused
-from tenants.models import ApiKey
 
 MAX_RETRIES = 20  # one of the other: their files are all open while they are merged
 MAX_RESULT = 1 << 40  # bytes of a line that we wrote ourselves: no limit
 
 
-def retry(batch: Batch, key: ApiKey, **columns: Any) -> Batch:
-    """A new batch of what `batch` did not deliver; `columns` are its caps. Raises Refused 409, 410 or 429."""
+def retry(batch: Batch, attempt: Attempt, **columns: Any) -> Batch:
+    """A new batch of what `batch` did not deliver; `columns` are its caps. Raises Refused 409, 410 or 429, Replayed."""
     _check(batch)
-    intake.check_room(key.tenant)
+    attempt.match()  # `submit` looks again, under the lock: this one saves the copying
+    if not attempt.again:
+        intake.check_room(attempt.tenant)
     stored = _store(batch)
     columns |= {"retry_of": batch, "on_invalid_line": batch.on_invalid_line}
     try:
-        return intake.submit(key, stored, batch.endpoint, batch.metadata, **columns)
+        return intake.submit(attempt, stored, batch.endpoint, batch.metadata, **columns)
     except DatabaseError:
         raise  # the batch may be there after all: an object that nobody names is swept a day later
     except BaseException:

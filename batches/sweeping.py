@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.db.models import Exists, OuterRef, Q
 
-from batches import clock, expecting, files, lifecycle, results, tasks
+from batches import clock, expecting, files, idempotency, lifecycle, results, tasks
 from batches.core import states
 from batches.core.states import Status
 from batches.engine import leases
@@ -55,9 +55,10 @@ def _claimable_slices() -> bool:
 
 
 def _tidy() -> None:
-    """What ended batches leave behind when their last step died, and failed tasks of long ago."""
+    """What ended batches leave behind when their last step died, what POSTs came to and failed tasks of long ago."""
     leftovers = Slice.objects.filter(batch=OuterRef("pk"))
     for pk in Batch.objects.filter(Exists(leftovers), status__in=states.TERMINAL).values_list("pk", flat=True)[:20]:
         results.drop_scaffolding(pk)
     files.expire()
+    idempotency.prune()
     tasks.prune(clock.now() - FAILURES_KEPT)

@@ -1,6 +1,6 @@
 """The limit on active batches, exact under a race.
 
-`admit` locks the tenant's row, so that of any number of racing submissions each counts what the others wrote.
+Under `lock`, the lock of the tenant's row, each of any number of racing submissions counts what the others wrote.
 On SQLite the lock is the transaction itself (BEGIN IMMEDIATE).
 """
 
@@ -24,10 +24,8 @@ def check(tenant: Tenant, active: int, retry_after: Callable[[], int]) -> None:
         )
 
 
-def admit(tenant_id: int, active: Callable[[], int], retry_after: Callable[[], int]) -> Tenant:
-    """Lock the tenant and check its limit; call it in the transaction that inserts the batch."""
+def lock(tenant_id: int) -> Tenant:
+    """Lock the tenant; call it in the transaction that inserts the batch, and `check` with what is active then."""
     if not transaction.get_connection().in_atomic_block:
-        raise RuntimeError("admit() needs the transaction of the insert")
-    tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
-    check(tenant, active(), retry_after)
-    return tenant
+        raise RuntimeError("lock() needs the transaction of the insert")
+    return Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import strip_tags
 
 from batches.core.states import Status
-from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Upstream
+from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Submission, Upstream
 from billing import prices
 from billing.models import LedgerEntry, Price
 from tenants import admin as tenants_admin
@@ -65,6 +65,9 @@ def batch(owner: Person) -> Batch:
         **parts, line=1, seq=1, custom_id="first of all", status_code=200, cost=2_500_000, finished_at=now,
         segment_id=segment.pk, offset=0, length=9,
     )  # fmt: skip
+    Submission.objects.create(
+        tenant=owner.tenant, api_key=key, key="k", state="kept", object_id=made.public_id, created_at=now
+    )
     prices.set_price("m", "0.15", "0.60")
     LedgerEntry.objects.create(tenant=owner.tenant, kind="batch_charge", reference=made.public_id, amount=made.cost)
     Group.objects.create(name="support")

@@ -11,6 +11,7 @@ import pytest
 from django.db import connection, transaction
 
 from batches import intake
+from batches.idempotency import Attempt
 from batches.models import Batch, File
 from batches.uploads import Stored
 from tenants import admission
@@ -69,7 +70,8 @@ def submit_in_threads(owner: Person) -> int:
     def submit(number: int) -> bool:
         gate.wait()
         try:
-            intake.submit(key, Stored(f"inputs/{number}", "a", 3, 1, "0"), "/v1/embeddings", "{}")
+            attempt = Attempt(owner.tenant, key, "POST /v1/batch")
+            intake.submit(attempt, Stored(f"inputs/{number}", "a", 3, 1, "0"), "/v1/embeddings", "{}")
         except Refused:
             return False
         finally:
@@ -85,16 +87,15 @@ def test_the_lock_admits_exactly_ten(owner: Person) -> None:
 
 
 def test_counting_without_the_lock_lets_more_in(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = threading.Barrier(RACERS)
+    counted, check = threading.Barrier(RACERS), admission.check
 
-    def unlocked(tenant_id: int, active: Any, retry_after: Any) -> Tenant:
-        tenant, count = Tenant.objects.get(pk=tenant_id), active()
+    def together(tenant: Tenant, active: int, retry_after: Any) -> None:
         counted.wait()
-        admission.check(tenant, count, retry_after)
-        return tenant
+        check(tenant, active, retry_after)
 
     with monkeypatch.context() as patched:
-        patched.setattr(admission, "admit", unlocked)
+        patched.setattr(admission, "lock", lambda tenant: Tenant.objects.get(pk=tenant))
+        patched.setattr(admission, "check", together)
         if connection.vendor == "sqlite":  # there the lock is the transaction itself
             patched.setattr(transaction, "atomic", nullcontext)
         assert submit_in_threads(owner) == RACERS

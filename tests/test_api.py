@@ -140,11 +140,6 @@ def test_a_bad_form_leaves_nothing_behind(owner: Person, fields: dict[str, str],
     assert not _stored_inputs()
 
 
-def test_an_idempotency_key_is_not_silently_ignored(owner: Person) -> None:
-    answer = owner.post("/v1/batch", {"file": SimpleUploadedFile("a", b"{}")}, **{"Idempotency-Key": "k"})
-    assert error(answer, 400) == "unsupported_parameter"
-
-
 def test_what_is_no_upload(owner: Person) -> None:
     assert error(owner.post("/v1/batch", {"endpoint": "/v1/embeddings"}), 400) == "missing_file"
     assert error(owner.post("/v1/batch", {"other": SimpleUploadedFile("a", b"{}")}), 400) == "unsupported_parameter"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from django.core.files.storage import default_storage
@@ -392,3 +393,48 @@ def test_the_limit_of_batches_is_a_rate_limit_error(client: Any, witness: Witnes
         create(client, [request_line("b")])
     assert caught.value.code == "concurrent_batch_limit_exceeded"
     assert int(caught.value.response.headers["retry-after"]) >= 5
+
+
+# --- sent again -------------------------------------------------------------------------------------------------------
+
+
+def test_an_idempotency_key_makes_one(client: Any, witness: Witness) -> None:
+    content, headers = jsonl([request_line("a")]), {"Idempotency-Key": "of mine"}
+    files = {client.files.create(file=("a", content), purpose="batch", extra_headers=headers).id for _ in range(3)}
+    assert len(files) == 1 and File.objects.count() == 1
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        client.files.create(file=("a", content + b"\n"), purpose="batch", extra_headers=headers)
+    assert caught.value.code == "idempotency_key_reused"
+    with pytest.raises(openai.UnprocessableEntityError):
+        create_of(client, *files, extra_headers=headers)
+    headers = {"Idempotency-Key": "another"}
+    assert len({create_of(client, *files, extra_headers=headers).id for _ in range(3)}) == 1
+    assert Batch.objects.count() == 1
+
+
+class LosesAnswers(httpx2.HTTPTransport):
+    """Every POST is done, and its first answer lost on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: set[str] = set()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        if request.method == "POST" and request.url.path not in self.lost:
+            self.lost.add(request.url.path)
+            response.read()
+            response.close()
+            raise httpx2.ReadError("the connection broke")
+        return response
+
+
+def test_the_sdk_sends_again_what_got_no_answer(web_server: str, owner: Person, witness: Witness) -> None:
+    http_client = httpx2.Client(transport=LosesAnswers(), base_url=f"{web_server}/v1")
+    with openai.OpenAI(
+        base_url=f"{web_server}/v1", api_key=owner.key, max_retries=2, http_client=http_client
+    ) as client:
+        batch = create(client, [request_line("a")])
+        client.batches.cancel(batch.id)
+    assert list(Batch.objects.values_list("public_id", flat=True)) == [batch.id]
+    assert File.objects.filter(purpose="batch").count() == 1

@@ -7,12 +7,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches import intake, lifecycle
-from batches.api import fields, finding, paging, serializers
-from tenants.authentication import key_of, tenant_of
+from batches.api import fields, finding, paging, repeats, serializers
+from batches.idempotency import Attempt
 from tenants.errors import Refused
 
 NEEDED = ("input_file_id", "endpoint")
 FIELDS = (*NEEDED, "completion_window", "metadata", "output_expires_after", "on_invalid_line", *fields.CAPS)
+once = repeats.once(lambda request, batch_id: serializers.openai(finding.batch(request, batch_id)))
 
 
 @api_view(["GET", "HEAD", "POST"])
@@ -31,14 +32,19 @@ def batch(request: Request, batch_id: str) -> Response:
 
 @api_view(["POST"])
 @parser_classes(fields.PARSERS)
-def cancel(request: Request, batch_id: str) -> Response:
+@once
+def cancel(request: Request, attempt: Attempt, batch_id: str) -> Response:
     """Stop sending; what is finished or in flight is kept."""
     fields.query(request)
-    lifecycle.cancel(finding.batch(request, batch_id))
+    found = finding.batch(request, batch_id)
+    attempt.name()
+    with attempt.acting(found.public_id):
+        lifecycle.cancel(found)
     return Response(serializers.openai(finding.batch(request, batch_id)))
 
 
-def _create(request: Request) -> Response:
+@once
+def _create(request: Request, attempt: Attempt) -> Response:
     fields.query(request)
     given = fields.body(request, *FIELDS)
     for name in NEEDED:
@@ -49,15 +55,11 @@ def _create(request: Request) -> Response:
     columns, endpoint = _columns(given), intake.read_endpoint(given["endpoint"])
     metadata = fields.plain(given.get("metadata"), "metadata")
     metadata = intake.check_metadata({} if metadata is None else metadata)
-    intake.check_room(tenant_of(request))
-    made = intake.submit(
-        key_of(request),
-        given["input_file_id"],
-        endpoint,
-        metadata,
-        **columns,
-    )
-    return Response(serializers.openai(finding.batch(request, made.public_id)))
+    attempt.name(given["input_file_id"], endpoint, metadata, columns)
+    if not attempt.again:
+        intake.check_room(attempt.tenant)
+    made = intake.submit(attempt, given["input_file_id"], endpoint, metadata, **columns)
+    return Response(serializers.openai(serializers.made(made)))
 
 
 def _columns(given: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from rest_framework.response import Response
 
 from batches import files as stored_files
 from batches import uploads
-from batches.api import downloads, fields, paging, serializers
+from batches.api import downloads, fields, paging, repeats, serializers
+from batches.idempotency import Attempt
 from batches.models import File
 from tenants.authentication import tenant_of
 from tenants.errors import Refused
@@ -50,14 +51,16 @@ def content(request: Request, file_id: str) -> HttpResponseBase:
     return downloads.send(request, found)
 
 
-def _upload(request: Request) -> Response:
+@repeats.once(lambda request, file_id: serializers.file(stored_files.find(tenant_of(request), file_id)))
+def _upload(request: Request, attempt: Attempt) -> Response:
     fields.query(request)
     http = request._request
     uploads.check_length(http)
     upload = uploads.receive(http, max_lines=None)
     try:
-        keep = _read(http)
-        made = stored_files.create(tenant_of(request), upload.complete(), keep)
+        keep, stored = _read(http), upload.complete()
+        attempt.name(stored.sha256, stored.filename, keep)
+        made = stored_files.store(attempt, stored, keep)
     except DatabaseError:
         raise  # the row may be there after all: an object that nobody names is swept a day later
     except BaseException:

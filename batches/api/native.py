@@ -1,4 +1,7 @@
-"""The native surface: /v1/batch. One function a route; every tenant's object comes through `finding`."""
+"""The native surface: /v1/batch. One function a route; every tenant's object comes through `finding`.
+
+A POST is given its Attempt by `once`: what is sent again is answered, not done again.
+"""
 
 from django.db import DatabaseError
 from django.db.models import Q
@@ -9,19 +12,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches import intake, lifecycle, retries, uploads
-from batches.api import downloads, fields, paging, serializers
+from batches.api import downloads, fields, paging, repeats, serializers
 from batches.api.finding import batch as _batch
 from batches.api.finding import of_tenant as _of_tenant
 from batches.core import states
 from batches.core.states import TERMINAL, Status
+from batches.idempotency import Attempt
 from batches.models import Batch
-from tenants.authentication import key_of, tenant_of
 from tenants.errors import Refused
 
 FIELDS = {"endpoint", "metadata", "on_invalid_line", *fields.CAPS}  # of the form, beside the file
 QUERY = {"limit", "after", "status"}
-UNBUILT_HEADERS = ("Idempotency-Key",)
 FLAG = "Send true or false."
+once = repeats.once(lambda request, batch_id: serializers.native(_batch(request, batch_id)))
 
 
 @api_view(["GET", "HEAD", "POST"])
@@ -71,31 +74,41 @@ def errors(request: Request, batch_id: str) -> HttpResponseBase:
 
 @api_view(["POST"])
 @parser_classes([JSONParser, FormParser, MultiPartParser])
-def cancel(request: Request, batch_id: str) -> Response:
+@once
+def cancel(request: Request, attempt: Attempt, batch_id: str) -> Response:
     """Stop sending; what is finished or in flight is kept."""
     fields.query(request)
-    lifecycle.cancel(_batch(request, batch_id))
+    found = _batch(request, batch_id)
+    attempt.name()
+    with attempt.acting(batch_id):
+        lifecycle.cancel(found)
     return Response(serializers.native(_batch(request, batch_id)))
 
 
 @api_view(["POST"])
 @parser_classes(fields.PARSERS)
-def resume(request: Request, batch_id: str) -> Response:
+@once
+def resume(request: Request, attempt: Attempt, batch_id: str) -> Response:
     """Go on with a paused batch, with new caps where they are sent."""
     fields.query(request)
     new_caps = fields.read_caps(fields.body(request, *fields.CAPS))
-    lifecycle.resume(_batch(request, batch_id), **new_caps)
+    found = _batch(request, batch_id)
+    attempt.name(new_caps)
+    with attempt.acting(batch_id):
+        lifecycle.resume(found, **new_caps)
     return Response(serializers.native(_batch(request, batch_id)))
 
 
 @api_view(["POST"])
 @parser_classes(fields.PARSERS)
-def retry(request: Request, batch_id: str) -> Response:
+@once
+def retry(request: Request, attempt: Attempt, batch_id: str) -> Response:
     """A new batch of the lines that an ended one did not deliver, with caps of its own."""
     fields.query(request)
     caps = fields.read_caps(fields.body(request, *fields.CAPS))
-    made = retries.retry(_batch(request, batch_id), key_of(request), **caps)
-    return Response(serializers.native(_batch(request, made.public_id)))
+    found = _batch(request, batch_id)
+    attempt.name(caps)
+    return Response(serializers.native(serializers.made(retries.retry(found, attempt, **caps))))
 
 
 def _output_asked(request: Request) -> tuple[bool, bool]:
@@ -115,12 +128,11 @@ def _flag(request: Request, name: str, refused: Refused) -> bool:
     return value == "true"
 
 
-def _submit(request: Request) -> Response:
-    for header in UNBUILT_HEADERS:
-        if header in request.headers:
-            raise fields.unsupported(header)
+@once
+def _submit(request: Request, attempt: Attempt) -> Response:
     fields.query(request)
-    intake.check_room(tenant_of(request))
+    if not attempt.again:
+        intake.check_room(attempt.tenant)
     http = request._request
     uploads.check_length(http)
     upload = uploads.receive(http)
@@ -130,13 +142,15 @@ def _submit(request: Request) -> Response:
         metadata = intake.read_metadata(http.POST.get("metadata"))
         columns = fields.read_caps(http.POST)
         columns["on_invalid_line"] = intake.read_on_invalid_line(http.POST.get("on_invalid_line"))
-        submitted = intake.submit(key_of(request), upload.complete(), endpoint, metadata, **columns)
+        stored = upload.complete()
+        attempt.name(stored.sha256, endpoint, metadata, columns)
+        submitted = intake.submit(attempt, stored, endpoint, metadata, **columns)
     except DatabaseError:
         raise  # the batch may be there after all: an object that nobody names is swept a day later
     except BaseException:
         upload.discard()
         raise
-    return Response(serializers.native(_batch(request, submitted.public_id)))
+    return Response(serializers.native(serializers.made(submitted)))
 
 
 def _list(request: Request) -> Response:

@@ -11,9 +11,8 @@ from batches.core.states import Status
 from batches.models import Batch, File
 from billing import money
 
-NAMED = {  # what `native` shows of other rows: their public ids alone
-    f"{name}_shown": F(f"{name}__public_id") for name in ("input_file", "output_file", "error_file", "retry_of")
-}
+NAMES = ("input_file", "output_file", "error_file", "retry_of")
+NAMED = {f"{name}_shown": F(f"{name}__public_id") for name in NAMES}  # of other rows their public ids alone
 
 
 def unix(moment: datetime | None) -> int | None:
@@ -83,6 +82,13 @@ def file(file: File) -> dict[str, Any]:
         "status_details": None,
         "expires_at": unix(file.expires_at),
     }
+
+
+def made(batch: Batch) -> Batch:
+    """A Batch that this process has just made, as `native` and `openai` want it: nothing is read for it."""
+    for name in NAMES:
+        setattr(batch, f"{name}_shown", getattr(getattr(batch, name), "public_id", None))
+    return batch
 
 
 def _times(batch: Batch, status: Status) -> dict[str, int | None]:

@@ -7,6 +7,7 @@ output file (Segment), or can be rebuilt from Results.
 from batches.models.engine import Permit, Runner, Slice, Upstream
 from batches.models.jobs import Batch, File, batch_id, file_id, secret
 from batches.models.results import Result, Segment
+from batches.models.submissions import Submission
 
 __all__ = [
     "Batch",
@@ -16,6 +17,7 @@ __all__ = [
     "Runner",
     "Segment",
     "Slice",
+    "Submission",
     "Upstream",
     "batch_id",
     "file_id",
