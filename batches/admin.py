@@ -3,7 +3,7 @@
 Bodies, plans, keys and secrets are left in the database: no page here selects those columns.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import BooleanField, ExpressionWrapper, QuerySet
@@ -13,7 +13,7 @@ from django.utils.html import format_html_join
 from django.utils.text import Truncator
 
 from batches import clock, expecting, lifecycle, upstream_admin  # noqa: F401 - registers its own
-from batches.models import Batch, File, Result, Segment, Slice, Submission
+from batches.models import Batch, File, Result, Segment, Slice, Submission, Usage
 from billing import money
 from tenants.admin import ReadOnly
 from tenants.errors import Refused
@@ -167,7 +167,7 @@ class _OfBatch(ReadOnly):
     """Rows of which a batch has many: found by its id, in no order but their own."""
 
     sortable_by = ()
-    search_fields = ("batch__public_id__exact",)
+    search_fields: ClassVar[tuple[str, ...]] = ("batch__public_id__exact",)
     search_help_text = "The id of a batch, whole."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -233,3 +233,22 @@ class ResultAdmin(_OfBatch):
     @admin.display(description="cost, USD")
     def cost_usd(self, result: Result) -> str:
         return money.usd(result.cost)
+
+
+@admin.register(Usage)
+class UsageAdmin(_OfBatch):
+    list_display = (
+        "day", "tenant", "model", "batch", "completed", "failed", "input_tokens", "cached_tokens", "output_tokens",
+        "cost_usd",
+    )  # fmt: skip
+    list_filter = ("day",)
+    search_fields = ("batch__public_id__exact", "tenant__name", "model")
+    search_help_text = "The id of a batch, whole; the name of a tenant or a model."
+    fields = readonly_fields = (*list_display, "api_key")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("api_key__tenant").defer("api_key__digest")
+
+    @admin.display(description="cost, USD")
+    def cost_usd(self, usage: Usage) -> str:
+        return money.usd(usage.cost)

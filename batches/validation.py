@@ -101,16 +101,21 @@ def _fail(batch: Batch, step: Step, fault: Fault) -> None:
     lifecycle.fail(batch.pk, findings.listed(), findings.counts, step.mine)
 
 
-def reachable_models(tenant: int) -> dict[str, int]:
-    """The models this tenant can reach, and how many requests of each may be in flight.
+def reachable_upstreams(tenant: int) -> dict[str, list[Upstream]]:
+    """The models this tenant can reach, and the upstreams it uses for each.
 
     A dedicated upstream for a model takes the place of the shared ones.
     """
-    slots: dict[bool, dict[str, int]] = {False: {}, True: {}}
-    for upstream in Upstream.objects.filter(Q(tenant=None) | Q(tenant_id=tenant)):
-        of_kind = slots[upstream.tenant_id is not None]
-        of_kind[upstream.model] = of_kind.get(upstream.model, 0) + upstream.max_in_flight
-    return slots[False] | slots[True]
+    found: dict[bool, dict[str, list[Upstream]]] = {False: {}, True: {}}
+    rows = Upstream.objects.filter(Q(tenant=None) | Q(tenant_id=tenant))
+    for upstream in rows.only("model", "tenant_id", "max_in_flight", "created_at"):
+        found[upstream.tenant_id is not None].setdefault(upstream.model, []).append(upstream)
+    return found[False] | found[True]
+
+
+def reachable_models(tenant: int) -> dict[str, int]:
+    """The models this tenant can reach, and how many requests of each may be in flight."""
+    return {model: sum(row.max_in_flight for row in rows) for model, rows in reachable_upstreams(tenant).items()}
 
 
 def _pieces(path: Path, step: Step) -> Iterator[bytes]:

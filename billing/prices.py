@@ -14,10 +14,17 @@ def set_price(model: str, input_usd: str, output_usd: str, cached_input_usd: str
     return Price.objects.create(model=model, input=rate, cached_input=cached, output=money.rate(output_usd))
 
 
+def in_force(models: Iterable[str], moment: datetime) -> dict[str, Price]:
+    """The standard prices in force at `moment`, by model; a model without a price is left out."""
+    rows = Price.objects.filter(model__in=set(models), effective_at__lte=moment).order_by("effective_at", "pk")
+    return {price.model: price for price in rows}
+
+
 def rates_at(models: Iterable[str], moment: datetime) -> dict[str, money.Rates]:
     """The batch rates in force at `moment` by model; a model without a price is free."""
-    found: dict[str, money.Rates] = {}
     wanted = set(models)
-    for price in Price.objects.filter(model__in=wanted, effective_at__lte=moment).order_by("effective_at", "pk"):
-        found[price.model] = money.Rates(*map(money.discounted, (price.input, price.cached_input, price.output)))
-    return {model: found.get(model, money.FREE) for model in wanted}
+    rates = {
+        price.model: money.Rates(*map(money.discounted, (price.input, price.cached_input, price.output)))
+        for price in in_force(wanted, moment).values()
+    }
+    return {model: rates.get(model, money.FREE) for model in wanted}

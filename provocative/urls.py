@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from batches.api import batches, files, native
+from batches.api import account, batches, files, native
 from batches.web import pages
 from provocative import health
 
@@ -26,6 +26,10 @@ urlpatterns = [
     path("v1/batches", batches.batches),
     path("v1/batches/<str:batch_id>", batches.batch),
     path("v1/batches/<str:batch_id>/cancel", batches.cancel),
+    # the account: both surfaces
+    path("v1/models", account.models),
+    path("v1/models/<path:model_id>", account.model),
+    path("v1/usage", account.usage),
     # people
     path("", pages.batch_list, name="batch-list"),
     path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),

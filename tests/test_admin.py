@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import strip_tags
 
 from batches.core.states import Status
-from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Submission, Upstream
+from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Submission, Upstream, Usage
 from billing import prices
 from billing.models import LedgerEntry, Price
 from tenants import admin as tenants_admin
@@ -68,6 +68,7 @@ def batch(owner: Person) -> Batch:
     Submission.objects.create(
         tenant=owner.tenant, api_key=key, key="k", state="kept", object_id=made.public_id, created_at=now
     )
+    Usage.objects.create(**parts, api_key=key, model="m", day=now.date(), completed=1, cost=2_500_000)
     prices.set_price("m", "0.15", "0.60")
     LedgerEntry.objects.create(tenant=owner.tenant, kind="batch_charge", reference=made.public_id, amount=made.cost)
     Group.objects.create(name="support")
@@ -152,7 +153,7 @@ def test_only_staff_come_in(client: Client, batch: Batch) -> None:
 
 
 def test_what_the_service_writes_is_read_only(root: Client, batch: Batch, owner: Person) -> None:
-    for model in (Batch, File, Result, Segment, Slice, Runner, Permit, LedgerEntry, ApiKey):
+    for model in (Batch, File, Result, Segment, Slice, Usage, Runner, Permit, LedgerEntry, ApiKey):
         row = model._default_manager.values_list("pk", flat=True)[0]
         for page in (url(model, "add"), url(model, "change", row), url(model, "delete", row)):
             assert root.post(page, {"post": "yes"}).status_code == 403, page
@@ -161,7 +162,8 @@ def test_what_the_service_writes_is_read_only(root: Client, batch: Batch, owner:
 
 
 def test_money_is_shown_in_usd(root: Client, batch: Batch) -> None:
-    for model, usd in ((Batch, "1.5"), (LedgerEntry, "1.5"), (Result, "0.0000025"), (Price, "0.15"), (Price, "0.6")):
+    shown = [(Batch, "1.5"), (LedgerEntry, "1.5"), (Result, "0.0000025"), (Usage, "0.0000025")]
+    for model, usd in (*shown, (Price, "0.15"), (Price, "0.6")):
         assert f">{usd}<" in root.get(url(model, "changelist")).content.decode()
 
 
@@ -285,6 +287,7 @@ def test_lists_are_searched(root: Client, batch: Batch, owner: Person) -> None:
     assert found(Batch, batch.public_id) == 1 and found(Batch, "owner") == 2
     assert found(Result, batch.public_id) == 1 and found(Result, other.public_id) == 0
     assert found(Result, f"{batch.public_id} first of all") == 1 and found(Result, f"{batch.public_id} second") == 0
+    assert found(Usage, batch.public_id) == found(Usage, "owner") == 1 and found(Usage, other.public_id) == 0
     assert found(Slice, batch.public_id) == 1 and found(Segment, batch.public_id) == 1
     for model in admin.site._registry:
         found(model, "'\"%_\\ é")

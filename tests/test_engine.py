@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db.models import Q
+from django.db.models import Q, Sum
 
-from batches import clock, objects, sweeping, tasks
+from batches import clock, metering, objects, sweeping, tasks
 from batches.core.answers import Usage, Verdict
 from batches.core.states import Status
 from batches.engine import leases, runner
@@ -16,6 +16,7 @@ from batches.engine.commit import commit
 from batches.engine.lines import Held
 from batches.engine.pump import Outcome
 from batches.models import Batch, Permit, Result, Runner, Slice, Upstream
+from batches.models import Usage as Metered
 from billing.models import LedgerEntry
 from tests.conftest import Person, step
 from tests.witness import Witness, request_line
@@ -45,6 +46,13 @@ def ledgers_agree(owner: Person, batch: Batch) -> None:
     assert len(delivered) == batch.completed
     usages = [line["response"]["body"]["usage"] for line in delivered]
     assert sum(u["prompt_tokens"] * 500_000 + u["completion_tokens"] * 1_000_000 for u in usages) == batch.cost
+    assert metered(batch) == {name: getattr(batch, name) for name in metering.MEASURES}
+
+
+def metered(batch: Batch) -> dict[str, int]:
+    """What the tenant's usage has of the batch."""
+    found = Metered.objects.filter(batch=batch).aggregate(**{name: Sum(name) for name in metering.MEASURES})
+    return {name: int(value or 0) for name, value in found.items()}
 
 
 def numbered(count: int, **kwargs: Any) -> list[Any]:

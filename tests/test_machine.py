@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from batches import clock, objects, sweeping, tasks
+from batches import clock, metering, objects, sweeping, tasks
 from batches.core import states
 from batches.core.answers import Usage, Verdict
 from batches.core.states import ACTIVE, STEPS, TAKING, TERMINAL, Status
@@ -32,10 +32,12 @@ from batches.engine.commit import commit
 from batches.engine.lines import Held, Line
 from batches.engine.pump import Outcome
 from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Upstream
+from batches.models import Usage as Metered
 from billing.models import LedgerEntry
 from tenants.models import Tenant
 from tests import crashes
 from tests.conftest import Person
+from tests.test_engine import metered
 from tests.witness import Witness, request_line
 
 MAX_LINES = 12
@@ -86,7 +88,7 @@ class Service(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        for rows in (LedgerEntry, Result, Segment, Slice, Permit, Runner, Batch, File, OrmQ):
+        for rows in (LedgerEntry, Metered, Result, Segment, Slice, Permit, Runner, Batch, File, OrmQ):
             rows.objects.all().delete()
         self.batches: list[Known] = []
         self.stalled: list[Stalled] = []
@@ -259,6 +261,7 @@ class Service(RuleBasedStateMachine):
         failed = sum(known.bad[line - 1] for line in done)
         assert (batch.completed, batch.failed) == (len(done) - failed, failed)
         assert batch.cost == sum(cost for _, _, cost in rows)
+        assert metered(batch) == {name: getattr(batch, name) for name in metering.MEASURES}
         charges = list(LedgerEntry.objects.filter(reference=batch.public_id).values_list("amount", flat=True))
         charged = batch.status in TERMINAL and batch.status != Status.FAILED
         assert charges == ([batch.cost] if charged else [])

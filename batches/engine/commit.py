@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from msgspec import json
 
-from batches import clock, lifecycle, recording
+from batches import clock, lifecycle, metering, recording
 from batches.core import caps
 from batches.core.rendering import render
 from batches.core.states import CLOSING, TAKING, Status
@@ -59,7 +59,10 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: da
     if fresh:
         recording.record(batch, packed, now)
         _report_uncharged(batch, packed.records)
-    _count(batch, packed.records, wasted=len(outcomes) - len(fresh))
+    taken = metering.measured(packed.records)
+    _count(batch, taken, stored=len(fresh), wasted=len(outcomes) - len(fresh))
+    if fresh:
+        _meter(batch, outcomes, packed.records, taken, now)
     _advance_slices({outcome.line.held: outcome for outcome in outcomes}, outcomes)
     if batch.status == Status.IN_PROGRESS and batch.completed + batch.failed == batch.total:
         lifecycle.finalize_now(batch.pk)
@@ -106,23 +109,25 @@ def _cost(outcome: Outcome) -> int:
     return money.cost(outcome.line.held.rates, *verdict.usage) if verdict.delivered and not verdict.flag else 0
 
 
-def _count(batch: Batch, fresh: list[Record], wasted: int) -> None:
+def _count(batch: Batch, taken: dict[str, int], stored: int, wasted: int) -> None:
     """Move the batch's counters, in the database and in `batch`, by what was really inserted."""
-    delivered = sum(not record.error_code for record in fresh)
-    charged = [record.usage for record in fresh if not record.error_code and not record.flag]
-    moved = {
-        "completed": delivered,
-        "failed": len(fresh) - delivered,
-        "last_seq": len(fresh),
-        "wasted": wasted,
-        "input_tokens": sum(usage.input for usage in charged),
-        "cached_tokens": sum(usage.cached for usage in charged),
-        "output_tokens": sum(usage.output for usage in charged),
-        "cost": sum(record.cost for record in fresh),
-    }
+    moved = {**taken, "last_seq": stored, "wasted": wasted}
     Batch.objects.filter(pk=batch.pk).update(**{name: F(name) + by for name, by in moved.items()})
     for name, by in moved.items():
         setattr(batch, name, getattr(batch, name) + by)
+
+
+def _meter(batch: Batch, outcomes: list[Outcome], records: list[Record], taken: dict[str, int], now: datetime) -> None:
+    """The tenant's usage moves by the same numbers; where lines name several models, by each model's own."""
+    if batch.model is not None:
+        metering.add(batch, batch.model, now, taken)
+        return
+    models = {outcome.line.number: outcome.line.held.claim.model for outcome in outcomes}
+    by_model: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_model[models[record.line]].append(record)
+    for model, some in sorted(by_model.items()):
+        metering.add(batch, model, now, metering.measured(some))
 
 
 def _advance_slices(helds: dict[Held, Outcome], outcomes: list[Outcome]) -> None:

@@ -8,6 +8,7 @@ from batches.models.engine import Permit, Runner, Slice, Upstream
 from batches.models.jobs import Batch, File, batch_id, file_id, secret
 from batches.models.results import Result, Segment
 from batches.models.submissions import Submission
+from batches.models.usage import Usage
 
 __all__ = [
     "Batch",
@@ -19,6 +20,7 @@ __all__ = [
     "Slice",
     "Submission",
     "Upstream",
+    "Usage",
     "batch_id",
     "file_id",
     "secret",
