@@ -5,7 +5,7 @@ core/estimating.py. docs/decisions/0012-expected-ends.md
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -16,12 +16,15 @@ from django.db.models import Count, F, Max, Q, Sum
 from batches import clock
 from batches.core import states
 from batches.core.estimating import Finished, Forecast, Work, forecasts, moved, speed
+from batches.core.planning import Cut
 from batches.core.scheduling import MARGIN, URGENT_SECONDS, corrected
 from batches.core.states import Status
 from batches.models import Batch, Result, Slice, Upstream
+from tenants.models import Tenant
 
 RECENT = 4096  # latest results that say how fast lanes are
 STALE = timedelta(seconds=60)  # after its rest: an upstream that no runner has tried since counts as well again
+LAST = 1 << 62  # in place of the key of a batch that is not stored
 FAR = 366 * 86_400.0  # seconds: what stands almost still is not reckoned any further
 COLUMNS = (
     "tenant", "deadline", "in_progress_at", "model", "total", "completed", "failed", "input_tokens", "output_tokens",
@@ -74,10 +77,40 @@ def refresh() -> None:
     """Work out anew every batch that is being run, and write what has changed enough to matter."""
     now = clock.now()
     parts = _parts(now)
-    if not parts:
-        return
+    if parts:
+        served = _served(_running(parts), parts, now)
+        _write([batch for batch, mine in served if _changes(batch, _expected(batch, mine, now), now)])
+
+
+def foresee(tenant: Tenant, cuts: Iterable[Cut], window: timedelta) -> Expected:
+    """What a batch of these slices would expect if it started now, the last of all. Nothing is written."""
+    now = clock.now()
+    of_model: dict[str, list[Cut]] = defaultdict(list)
+    for cut in cuts:
+        of_model[cut.model].append(cut)
+    parts = _parts(now)
+    running = _running(parts)
+    parts[LAST] = [_unheld(model, some) for model, some in of_model.items()]
+    batch = Batch(pk=LAST, tenant=tenant, deadline=now + window, in_progress_at=now)
+    batch.total = sum(part.lines for part in parts[LAST])
+    batch, mine = _served([*running, batch], parts, now)[-1]
+    return _expected(batch, mine, now)
+
+
+def _unheld(model: str, cuts: list[Cut]) -> Part:
+    lines, tokens = sum(len(cut.lines) for cut in cuts), sum(cut.tokens for cut in cuts)
+    return Part(model, lines, tokens, lines, tokens, max(cut.tokens for cut in cuts), None)
+
+
+def _running(parts: Iterable[int]) -> list[Batch]:
     running = Batch.objects.filter(pk__in=parts, status=Status.IN_PROGRESS).select_related("tenant")
-    batches = list(running.only(*COLUMNS).order_by("pk"))
+    return list(running.only(*COLUMNS).order_by("pk"))
+
+
+def _served(
+    batches: Iterable[Batch], parts: Mapping[int, list[Part]], now: datetime
+) -> list[tuple[Batch, list[tuple[Part, Lane]]]]:
+    """Each batch with its parts and the lanes that serve them, whose ends are foreseen."""
     lanes, dedicated = _lanes(now)
     served: list[tuple[Batch, list[tuple[Part, Lane]]]] = []
     for batch in batches:
@@ -86,7 +119,7 @@ def refresh() -> None:
         if not _halted(batch):
             _queue(batch, served[-1][1], now)
     _foresee(lanes, now)
-    _write([batch for batch, mine in served if _changes(batch, _expected(batch, mine, now), now)])
+    return served
 
 
 def _parts(now: datetime) -> dict[int, list[Part]]:

@@ -77,9 +77,10 @@ def missing(param: str) -> Refused:
     return Refused(404, "file_not_found", "There is no file with this id.", param=param)
 
 
-def input_of(tenant: Tenant, file_id: str) -> File:
-    """The tenant's file as a batch's input, locked: it can't be deleted before the batch is there. In a transaction."""
-    file = of_tenant(tenant).select_for_update(no_key=True).filter(public_id=_nameable(file_id)).first()
+def input_of(tenant: Tenant, file_id: str, lock: bool = True) -> File:
+    """The tenant's file as a batch's input, in a transaction locked: it can't be deleted before the batch is there."""
+    rows = of_tenant(tenant).select_for_update(no_key=True) if lock else of_tenant(tenant)
+    file = rows.filter(public_id=_nameable(file_id)).first()
     if file is None:
         raise missing("input_file_id")
     if file.purpose != File.Purpose.BATCH:

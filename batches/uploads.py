@@ -35,9 +35,9 @@ class ToStorage(FileUploadHandler):
 
     chunk_size = 256 * 1024
 
-    def __init__(self, request: HttpRequest, max_lines: int | None) -> None:
+    def __init__(self, request: HttpRequest, many_lines: bool) -> None:
         super().__init__(request)
-        self._max_lines = max_lines
+        self._many_lines = many_lines
         self.stored: Stored | None = None
         self._writer: objects.Writer | None = None
         self._counter = LineCounter()
@@ -54,7 +54,7 @@ class ToStorage(FileUploadHandler):
             raise too_large()
         self._writer.write(raw_data)
         self._counter.feed(raw_data)
-        if self._max_lines is not None and self._counter.count > self._max_lines:
+        if self._counter.count > MAX_LINES and not self._many_lines:
             raise Refused(413, "too_many_requests_in_batch", TOO_MANY_LINES, param="file")
 
     def file_complete(self, file_size: int) -> UploadedFile:  # type: ignore[type-arg]
@@ -91,11 +91,12 @@ def check_length(request: HttpRequest) -> None:
         raise too_large()
 
 
-def receive(request: HttpRequest, max_lines: int | None = MAX_LINES) -> ToStorage:
-    """Read the whole multipart body of `request`; what it refuses leaves nothing in the storage."""
+def receive(request: HttpRequest, many_lines: bool = False) -> ToStorage:
+    """Read the whole multipart body of `request`, with `many_lines` also more than a batch takes; what it refuses
+    leaves nothing in the storage."""
     if request.content_type != "multipart/form-data":
         raise Refused(415, "unsupported_media_type", "Send multipart/form-data with the file in the field file.")
-    handler = ToStorage(request, max_lines)
+    handler = ToStorage(request, many_lines)
     request.upload_handlers = [handler]
     try:
         request.POST  # noqa: B018 - reading it parses the body

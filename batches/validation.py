@@ -2,7 +2,7 @@
 
 import logging
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MAX_PADDING = 64 * 1024  # bytes of blank lines in an input that serves as its own plan
 LISTED = 100  # bad lines that are listed; all are counted
+MISSING = Fault("input_missing", "The stored file is gone. Submit it again, and tell the operator.")
 
 
 class Plan(NamedTuple):
@@ -49,6 +50,18 @@ class Findings:
     def listed(self) -> list[dict[str, Any]]:
         return [entry for kept in self._kept.values() for entry in kept][:LISTED]
 
+    def grouped(self, first: int) -> list[dict[str, Any]]:
+        """For each code how often, its `first` lines (none of a whole file), and the message of the first of them."""
+        return [
+            {
+                "code": code,
+                "count": self.counts[code],
+                "lines": [entry["line"] for entry in kept[:first] if entry["line"] is not None],
+                "message": kept[0]["message"],
+            }
+            for code, kept in self._kept.items()
+        ]
+
 
 def validate(batch_pk: int) -> None:
     """Move the batch to in_progress with its slices, or to failed with its bad lines."""
@@ -66,33 +79,38 @@ def validate(batch_pk: int) -> None:
     except StepLost:
         return
     except FileNotFoundError:
-        _fail(batch, step, Fault("input_missing", "The stored file is gone. Submit it again, and tell the operator."))
+        _fail(batch, step, MISSING)
     except (OSError, DatabaseError) as error:
         log.error("%s can't be validated now, it is tried again: %s", batch, error)
         step.postpone()
 
 
 def _validate(batch: Batch, path: Path, step: Step) -> None:
-    if batch.input_file.lines > uploads.MAX_LINES:
-        _fail(batch, step, Fault("too_many_requests_in_batch", uploads.TOO_MANY_LINES))
+    if fault := whole_fault(path, batch.input_file.lines):
+        _fail(batch, step, fault)
         return
-    with open(path, "rb") as file:
-        if disguise := jsonl.disguise(file.read(8)):
-            _fail(batch, step, Fault("invalid_json_line", f"The file is {disguise}, not JSONL in UTF-8."))
-            return
     reachable = reachable_models(batch.tenant_id)
     findings = Findings()
     with objects.scratch() as scratch:
         skipped = Skipped(batch.secret, scratch) if batch.on_invalid_line == Batch.OnInvalidLine.SKIP else None
-        columns = _read(path, Checks(batch.endpoint, set(reachable)), findings, skipped, step)
+        bad = _ignore if skipped is None else skipped.add
+        columns = read(path, Checks(batch.endpoint, set(reachable)), findings, step.renew, bad=bad)
         if findings.counts and skipped is None:
             lifecycle.fail(batch.pk, findings.listed(), findings.counts, step.mine)
-        elif not len(columns) and not findings.counts:
-            _fail(batch, step, Fault("empty_file", "The file has no line that is not blank."))
         else:
             plan = _plan(batch, path, columns, reachable, step)
             if not _start(batch, step, plan, findings, skipped) and plan.key != batch.input_file.storage_key:
                 objects.delete(plan.key)
+
+
+def whole_fault(path: Path, lines: int) -> Fault | None:
+    """What is wrong with a file of so many lines before any of them is looked at."""
+    if lines > uploads.MAX_LINES:
+        return Fault("too_many_requests_in_batch", uploads.TOO_MANY_LINES)
+    with open(path, "rb") as file:
+        if disguise := jsonl.disguise(file.read(8)):
+            return Fault("invalid_json_line", f"The file is {disguise}, not JSONL in UTF-8.")
+    return None if lines else Fault("empty_file", "The file has no line that is not blank.")
 
 
 def _fail(batch: Batch, step: Step, fault: Fault) -> None:
@@ -116,13 +134,6 @@ def reachable_upstreams(tenant: int) -> dict[str, list[Upstream]]:
 def reachable_models(tenant: int) -> dict[str, int]:
     """The models this tenant can reach, and how many requests of each may be in flight."""
     return {model: sum(row.max_in_flight for row in rows) for model, rows in reachable_upstreams(tenant).items()}
-
-
-def _pieces(path: Path, step: Step) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        while piece := file.read(objects.CHUNK):
-            step.renew()
-            yield piece
 
 
 class Checks:
@@ -149,19 +160,38 @@ class Checks:
         return found, faults
 
 
-def _read(path: Path, checks: Checks, findings: Findings, skipped: Skipped | None, step: Step) -> planning.Columns:
-    """The lines that can run; the others go to `findings`, and to `skipped` where there is one."""
+def _ignore(*_: object) -> None:
+    pass
+
+
+def read(
+    path: Path,
+    checks: Checks,
+    findings: Findings,
+    renew: Callable[[], None] = _ignore,
+    good: Callable[[Request], None] = _ignore,
+    bad: Callable[[jsonl.Line, Fault], None] = _ignore,
+) -> planning.Columns:
+    """The lines that can run; the others go to `findings`. Each is handed to `good`, or to `bad` with its first fault;
+    `renew` is called often."""
     columns = planning.Columns()
-    for line in jsonl.lines(_pieces(path, step), requests.MAX_LINE):
+    for line in jsonl.lines(_pieces(path, renew), requests.MAX_LINE):
         found, faults = checks.check(line)
         if found is not None and not faults:
             columns.add(line.number, line.offset, line.length, found.model, found.prefix, found.tokens)
+            good(found)
             continue
         for fault in faults:
             findings.add(line.number, fault)
-        if skipped is not None:
-            skipped.add(line, faults[0])
+        bad(line, faults[0])
     return columns
+
+
+def _pieces(path: Path, renew: Callable[[], None]) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while piece := file.read(objects.CHUNK):
+            renew()
+            yield piece
 
 
 def _too_large(length: int) -> Fault:

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks import ROOT, large, resources
 from benchmarks.report import Figures, Found, Row, Size, median_of
@@ -49,21 +48,13 @@ def _bare(path: Path) -> float:
     return time.perf_counter() - started
 
 
-class _Held:
-    """In place of a step's lease: nobody wants it."""
-
-    def renew(self) -> None:
-        pass
-
-
 def _ours(path: Path) -> float:
     from batches import validation
     from batches.core import planning
 
-    step: Any = _Held()
     started = time.perf_counter()
     findings = validation.Findings()
-    columns = validation._read(path, validation.Checks("/v1/chat/completions", {"bench"}), findings, None, step)
+    columns = validation.read(path, validation.Checks("/v1/chat/completions", {"bench"}), findings)
     assert not findings.counts, findings.counts
     cuts = list(planning.cut(columns, planning.order(columns), {"bench": 64}))
     assert sum(len(cut.lines) for cut in cuts) == len(columns)

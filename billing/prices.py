@@ -23,8 +23,12 @@ def in_force(models: Iterable[str], moment: datetime) -> dict[str, Price]:
 def rates_at(models: Iterable[str], moment: datetime) -> dict[str, money.Rates]:
     """The batch rates in force at `moment` by model; a model without a price is free."""
     wanted = set(models)
-    rates = {
+    return dict.fromkeys(wanted, money.FREE) | priced_at(wanted, moment)
+
+
+def priced_at(models: Iterable[str], moment: datetime) -> dict[str, money.Rates]:
+    """The same, of those models alone that have a price."""
+    return {
         price.model: money.Rates(*map(money.discounted, (price.input, price.cached_input, price.output)))
-        for price in in_force(wanted, moment).values()
+        for price in in_force(set(models), moment).values()
     }
-    return {model: rates.get(model, money.FREE) for model in wanted}

@@ -14,7 +14,7 @@ from tenants.errors import Refused, busy
 
 BODIES = 48  # requests with a body at once
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
-UPLOADS = ("/v1/batch", "/v1/files")
+UPLOADS = {"/v1/batch", "/v1/batch/validate", "/v1/files"}
 _current: ContextVar[str] = ContextVar("request_id", default="")
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 

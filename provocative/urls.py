@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from batches.api import account, batches, files, native
+from batches.api import account, batches, files, native, preflight
 from batches.web import pages
 from provocative import health
 
@@ -13,6 +13,7 @@ urlpatterns = [
     path("readyz", health.readyz),
     # the native surface
     path("v1/batch", native.batches),
+    path("v1/batch/validate", preflight.upload),
     path("v1/batch/<str:batch_id>", native.batch),
     path("v1/batch/<str:batch_id>/output", native.output),
     path("v1/batch/<str:batch_id>/errors", native.errors),
@@ -24,6 +25,7 @@ urlpatterns = [
     path("v1/files/<str:file_id>", files.file),
     path("v1/files/<str:file_id>/content", files.content),
     path("v1/batches", batches.batches),
+    path("v1/batches/validate", preflight.named),
     path("v1/batches/<str:batch_id>", batches.batch),
     path("v1/batches/<str:batch_id>/cancel", batches.cancel),
     # the account: both surfaces

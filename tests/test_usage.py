@@ -90,7 +90,7 @@ def test_the_migration_finds_the_usage_of_receipts(owner: Person, second: str, w
     metered_before = rows()
     assert len(metered_before) == 3
     Usage.objects.all().delete()
-    importlib.import_module("batches.migrations.0006_usage").fill(apps, None)
+    importlib.import_module("batches.migrations.0007_usage").fill(apps, None)
     assert rows() == metered_before
 
 

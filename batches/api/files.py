@@ -56,7 +56,7 @@ def _upload(request: Request, attempt: Attempt) -> Response:
     fields.query(request)
     http = request._request
     uploads.check_length(http)
-    upload = uploads.receive(http, max_lines=None)
+    upload = uploads.receive(http, many_lines=True)
     try:
         keep, stored = _read(http), upload.complete()
         attempt.name(stored.sha256, stored.filename, keep)

@@ -54,7 +54,7 @@ def _common(batch: Any, status: Status, errors: dict[str, Any] | None) -> dict[s
         "completion_window": "24h",
         **_times(batch, status),
         "estimated_completion_at": unix(batch.expected_at),
-        "waiting_reason": _waiting_reason(batch),
+        "waiting_reason": waiting_reason(batch.waiting_reason),
         "errors": errors,
         "metadata": json.loads(batch.metadata),
         "request_counts": _counts(batch, status),
@@ -103,10 +103,11 @@ def _times(batch: Batch, status: Status) -> dict[str, int | None]:
     }
 
 
-def _waiting_reason(batch: Batch) -> dict[str, str] | None:
-    if not batch.waiting_reason:
+def waiting_reason(stored: str) -> dict[str, str] | None:
+    """Of what the row says: a code, and a sentence."""
+    if not stored:
         return None
-    reason, _, message = batch.waiting_reason.partition(": ")
+    reason, _, message = stored.partition(": ")
     return {"code": reason, "message": message}
 
 

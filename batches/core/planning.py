@@ -8,6 +8,7 @@ KiB, so that the plan of 50,000 lines takes a few MB. Lines that share nothing k
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 PREFIX_BYTES = 1024
@@ -45,6 +46,15 @@ class Columns:
         """The hash of the prompt's first LEVELS[level] bytes; 0 when it is shorter."""
         hashes = self._levels.get(position, ())
         return hashes[level] if level < len(hashes) else 0
+
+    def shared(self, one: int, other: int) -> int:
+        """Bytes with which both prompts begin, as far as the levels tell: at least so many."""
+        found = 0
+        for size, first, second in zip(LEVELS, self._levels.get(one, ()), self._levels.get(other, ()), strict=False):
+            if first != second:
+                break
+            found = size
+        return found
 
 
 class Planned(NamedTuple):
@@ -149,6 +159,16 @@ def _model_totals(columns: Columns) -> list[tuple[int, int]]:
         lines = min(SLICE_LINES, max(MIN_SLICE_LINES, -(-count // SPREAD)))
         totals.append((lines, 2 * tokens * lines // count + 1))
     return totals
+
+
+def shared_bytes(columns: Columns, cuts: Iterable[Cut]) -> int:
+    """Prompt bytes that were sent just before, with the line's neighbour in its chain: at least so many."""
+    return sum(
+        columns.shared(before.position, line.position)
+        for cut in cuts
+        for before, line in pairwise(cut.lines)
+        if before.chain == line.chain
+    )
 
 
 def pack(entries: Iterable[tuple[int, int, int, int, int]]) -> bytes:

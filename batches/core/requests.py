@@ -10,19 +10,23 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+from batches.core import asking
+from batches.core.asking import ABSENT, CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
+
+ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 MAX_LINE = 10 * 1024 * 1024  # bytes
 MAX_DEPTH = 512
 MAX_CUSTOM_ID = 512  # characters
 DEFAULT_OUTPUT_TOKENS = 256  # estimated where the body names no maximum
+MOST_OUTPUT = 10**7  # tokens of a line: what asks for more names no limit
 BYTES_PER_TOKEN = 4
 LONG_START = 32  # bytes by which it is found: looking for the whole takes longer than counting
 LONG_PROMPT = 256  # bytes, above which it is taken out before keys are counted
 _PROMPT_FIELDS = {
-    "/v1/chat/completions": ("messages",),
-    "/v1/completions": ("prompt",),
-    "/v1/embeddings": ("input",),
-    "/v1/responses": ("input", "prompt"),
+    CHAT: ("messages",),
+    COMPLETIONS: ("prompt",),
+    EMBEDDINGS: ("input",),
+    RESPONSES: ("input", "prompt"),
 }
 # strings, also one that never ends, without going back over what was read; and brackets
 _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
@@ -42,7 +46,15 @@ class Request(NamedTuple):
     custom_id: str
     model: str
     prefix: bytes  # the start of its prompt: tools, then messages
-    tokens: int  # estimated token work, input and output
+    input: int  # tokens, estimated
+    choices: int  # answers that it asks for; 0 of an embedding
+    limit: int | None  # tokens of output, of all choices together; None: it names no maximum
+
+    @property
+    def tokens(self) -> int:
+        """Estimated token work, input and output."""
+        likely = min(self.choices * DEFAULT_OUTPUT_TOKENS, MOST_OUTPUT)
+        return self.input + (likely if self.limit is None else self.limit)
 
 
 class _Envelope(msgspec.Struct):
@@ -52,20 +64,19 @@ class _Envelope(msgspec.Struct):
     url: str | None = None
 
 
-_ABSENT = msgspec.Raw()  # no JSON value is empty
-
-
 class _Body(msgspec.Struct):
     model: str
-    stream: msgspec.Raw = _ABSENT
-    tools: msgspec.Raw = _ABSENT
-    instructions: msgspec.Raw = _ABSENT
-    messages: msgspec.Raw = _ABSENT
-    prompt: msgspec.Raw = _ABSENT
-    input: msgspec.Raw = _ABSENT
-    max_tokens: msgspec.Raw = _ABSENT
-    max_completion_tokens: msgspec.Raw = _ABSENT
-    max_output_tokens: msgspec.Raw = _ABSENT
+    stream: msgspec.Raw = ABSENT
+    tools: msgspec.Raw = ABSENT
+    instructions: msgspec.Raw = ABSENT
+    messages: msgspec.Raw = ABSENT
+    prompt: msgspec.Raw = ABSENT
+    input: msgspec.Raw = ABSENT
+    max_tokens: msgspec.Raw = ABSENT
+    max_completion_tokens: msgspec.Raw = ABSENT
+    max_output_tokens: msgspec.Raw = ABSENT
+    n: msgspec.Raw = ABSENT
+    best_of: msgspec.Raw = ABSENT
 
 
 class Sendable(msgspec.Struct):
@@ -106,7 +117,10 @@ def parse(data: bytes, endpoint: str) -> Request | Fault:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return _explain_body(raw, error)
     fault = _duplicate_key(data, body) or _body_fault(body, endpoint)
-    return fault or Request(envelope.custom_id, body.model, _prefix(body), _tokens(body, raw, endpoint))
+    if fault:
+        return fault
+    choices, limit = _output(body, endpoint)
+    return Request(envelope.custom_id, body.model, _prefix(body), len(raw) // BYTES_PER_TOKEN + 1, choices, limit)
 
 
 def custom_id_of(data: bytes) -> bytes:
@@ -206,7 +220,7 @@ def _body_fault(body: _Body, endpoint: str) -> Fault | None:
     names = _PROMPT_FIELDS[endpoint]
     if all(bytes(getattr(body, name)) in (b"", b"null") for name in names):
         return Fault("invalid_body", f"body.{names[0]} is missing: {endpoint} needs it.", f"body.{names[0]}")
-    if endpoint == ENDPOINTS[0] and not _SOME_MESSAGE.match(bytes(body.messages)):
+    if endpoint == CHAT and not _SOME_MESSAGE.match(bytes(body.messages)):
         return Fault("invalid_body", "body.messages must be an array with at least one message.", "body.messages")
     return None
 
@@ -242,7 +256,7 @@ def _surely_single(data: bytes, body: _Body) -> bool:
         if data.count(quoted) > 1:
             return False
     for key, quoted in _OPTIONAL:  # noqa: SIM110 - run for every line, a generator costs as much as the counting
-        if getattr(body, key) is not _ABSENT and data.count(quoted) > 1:
+        if getattr(body, key) is not ABSENT and data.count(quoted) > 1:
             return False
     return True
 
@@ -263,9 +277,9 @@ def _prefix(body: _Body) -> bytes:
     return bytes(body.tools) + bytes(body.instructions) + bytes(body.messages or body.prompt or body.input)
 
 
-def _tokens(body: _Body, raw: bytes, endpoint: str) -> int:
-    if endpoint == "/v1/embeddings":
-        return len(raw) // BYTES_PER_TOKEN + 1
-    limit = bytes(body.max_completion_tokens or body.max_output_tokens or body.max_tokens)
-    known = limit.isdigit() and len(limit) <= 7
-    return len(raw) // BYTES_PER_TOKEN + 1 + (int(limit) if known else DEFAULT_OUTPUT_TOKENS)
+def _output(body: _Body, endpoint: str) -> tuple[int, int | None]:
+    """Choices, and tokens of all of them together."""
+    count, each = asking.choices(body, endpoint), asking.limit(body, endpoint)
+    if not count:
+        return 0, 0
+    return count, None if each is None or count * each > MOST_OUTPUT else count * each

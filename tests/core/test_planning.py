@@ -223,3 +223,22 @@ def test_fifty_thousand_lines_are_planned(families: int, record_property: Callab
     record_property("seconds", round(time.perf_counter() - began, 3))
     assert sum(len(cut.lines) for cut in cuts) == 50_000
     assert len(cuts) < 1000
+
+
+def test_how_much_neighbours_share() -> None:
+    for prefixes, shared in (
+        ([SHARED, SHARED], 4096),
+        ([SHARED + b"a" * 5000, SHARED + b"b" * 5000, SHARED + b"a" * 5000], 8192 + 4096),
+        ([SHARED[:1023], SHARED[:1023]], 0),
+        ([SHARED, b"t" * 4096], 0),
+        ([SHARED], 0),
+    ):
+        columns = columns_of(Item(prefix) for prefix in prefixes)
+        cuts = list(planning.cut(columns, planning.order(columns), {"m": 1}))
+        assert planning.shared_bytes(columns, cuts) == shared
+
+
+def test_what_is_sent_at_once_shares_nothing() -> None:
+    columns = columns_of(Item(SHARED) for _ in range(8))
+    cuts = list(planning.cut(columns, planning.order(columns), {"m": 4}))
+    assert planning.shared_bytes(columns, cuts) == 4 * len(SHARED)

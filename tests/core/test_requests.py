@@ -215,6 +215,42 @@ def test_the_estimate_is_the_bytes_and_the_most_it_may_answer(fields: dict[str, 
     assert good(line(body=body(**fields))).tokens == len(sent) // 4 + 1 + tokens
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "fields", "choices", "limit"),
+    [
+        (CHAT, {"n": 3, "max_tokens": 7}, 3, 21),
+        (CHAT, {"n": 3}, 3, None),
+        (CHAT, {"n": None, "best_of": None, "max_tokens": 7}, 1, 7),
+        (CHAT, {"n": 0, "max_tokens": 7}, 1, 7),
+        (CHAT, {"n": "3", "max_tokens": 7}, 1, 7),
+        (CHAT, {"n": 9_999_999, "max_tokens": 9_999_999}, 9_999_999, None),
+        (CHAT, {"max_completion_tokens": None, "max_tokens": 7}, 1, 7),
+        (CHAT, {"max_output_tokens": 7}, 1, None),
+        (COMPLETIONS, {"best_of": 4, "n": 2, "max_tokens": 5}, 4, 20),
+        (COMPLETIONS, {"prompt": ["a", "b"], "n": 2, "max_tokens": 5}, 4, 20),
+        (COMPLETIONS, {"prompt": [[1, 2], [3]], "max_tokens": 5}, 2, 10),
+        (COMPLETIONS, {"prompt": [1, 2, 3], "max_tokens": 5}, 1, 5),
+        (COMPLETIONS, {"prompt": [], "max_tokens": 5}, 1, 5),
+        (COMPLETIONS, {"max_completion_tokens": 5}, 1, None),
+        (RESPONSES, {"n": 2, "max_output_tokens": 5, "max_tokens": 7}, 1, 5),
+        (EMBEDDINGS, {"input": ["a", "b"]}, 0, 0),
+    ],
+)
+def test_what_it_asks_for(endpoint: str, fields: dict[str, Any], choices: int, limit: int | None) -> None:
+    found = good(line(endpoint, body=body(endpoint, **fields)), endpoint)
+    assert (found.choices, found.limit) == (choices, limit)
+    assert found.tokens < 1 << 31
+
+
+@pytest.mark.parametrize("key", ["n", "best_of"])
+def test_what_the_cost_hangs_on_stands_once(key: str) -> None:
+    found = parse(
+        b'{"custom_id":"a","body":{"model":"m","messages":[1],"%b":1,"%b":2}}' % (key.encode(), key.encode()), CHAT
+    )
+    assert isinstance(found, Fault)
+    assert found.code == "duplicate_key"
+
+
 def test_an_embedding_makes_no_output() -> None:
     assert good(line(EMBEDDINGS, body=body(EMBEDDINGS, max_tokens=500)), EMBEDDINGS).tokens < 30
 

@@ -1,0 +1,137 @@
+"""What would come of a file if it were submitted now: its bad lines, tokens, cost, expected end. Nothing is stored.
+
+The same reading and planning as validation.py's, so that the verdict is the one that the batch would get.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from batches import clock, expecting, objects
+from batches.core import planning
+from batches.core.requests import BYTES_PER_TOKEN, Request
+from batches.expecting import Expected
+from batches.intake import WINDOW
+from batches.validation import MISSING, Checks, Findings, reachable_models, read, whole_fault
+from billing import money, prices
+from tenants.errors import busy
+from tenants.models import Tenant
+
+AT_ONCE = 2  # in this process: each keeps a core busy for as long as a validation does
+PATIENCE = 2.0  # seconds for a place
+UNLIMITED_OUTPUT = 4096  # tokens counted for a choice that may have any number
+COUNTS = ("lines", "unlimited", "input", "low", "high")
+_places = threading.BoundedSemaphore(AT_ONCE)
+
+
+class Cost(NamedTuple):
+    """Pico-USD at the batch prices in force now."""
+
+    low: int
+    high: int
+
+
+@dataclass
+class Work:
+    """What lines that can run ask for: tokens, the input's estimated."""
+
+    lines: int = 0
+    unlimited: int = 0  # lines that name no limit of their output
+    input: int = 0
+    low: int = 0  # of output: a token for each choice
+    high: int = 0
+    cost: Cost | None = None  # none where no price is set
+
+    def add(self, request: Request) -> None:
+        limit = request.choices * UNLIMITED_OUTPUT if request.limit is None else request.limit
+        self.lines += 1
+        self.unlimited += request.limit is None
+        self.input += request.input
+        self.low += min(request.choices, limit)
+        self.high += limit
+
+
+@dataclass
+class Report:
+    """What was found. `shared` of `prompts` bytes stand in the prompt that is sent just before, too."""
+
+    at: datetime
+    findings: Findings = field(default_factory=Findings)
+    starts: bool = False  # a batch would
+    total: int = 0  # lines that are not blank
+    models: dict[str, Work] = field(default_factory=dict)
+    prompts: int = 0
+    shared: int = 0
+    expected: Expected = field(default_factory=lambda: Expected(None, ""))
+
+    @property
+    def bad(self) -> int:
+        return self.total - sum(work.lines for work in self.models.values())
+
+    def take(self, request: Request) -> None:
+        self.models.setdefault(request.model, Work()).add(request)
+        self.prompts += len(request.prefix)
+
+    @property
+    def all(self) -> Work:
+        """All models together; the cost is that of those with a price."""
+        works = self.models.values()
+        costs = [work.cost for work in works if work.cost is not None]
+        cost = Cost(sum(one.low for one in costs), sum(one.high for one in costs)) if costs else None
+        sums = {name: sum(getattr(work, name) for work in works) for name in COUNTS}
+        return Work(**sums, cost=cost)
+
+    @property
+    def shared_tokens(self) -> int:
+        return self.shared // BYTES_PER_TOKEN
+
+
+def examine(tenant: Tenant, key: str, lines: int, endpoint: str, skips: bool) -> Report:
+    """Look at a stored file of so many lines, which is bad as a whole or read to its end; `skips` bad lines or not.
+
+    Raises Refused 503 when enough others are being looked at in this process.
+    """
+    report = Report(clock.now(), total=lines)
+    with _place():
+        try:
+            with objects.local(key) as path:
+                _examine(report, tenant, path, endpoint, skips)
+        except FileNotFoundError:
+            report.findings.add(None, MISSING)
+    return report
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    if not _places.acquire(timeout=PATIENCE):
+        raise busy()
+    try:
+        yield
+    finally:
+        _places.release()
+
+
+def _examine(report: Report, tenant: Tenant, path: Path, endpoint: str, skips: bool) -> None:
+    if fault := whole_fault(path, report.total):
+        report.findings.add(None, fault)
+        return
+    slots = reachable_models(tenant.pk)
+    columns = read(path, Checks(endpoint, set(slots)), report.findings, good=report.take)
+    report.starts = skips or not report.findings.counts
+    cuts = list(planning.cut(columns, planning.order(columns), slots))
+    report.shared = planning.shared_bytes(columns, cuts)
+    for model, rates in prices.priced_at(report.models, report.at).items():
+        report.models[model].cost = _cost(report.models[model], rates)
+    if report.starts and cuts:
+        report.expected = expecting.foresee(tenant, cuts, WINDOW)
+
+
+def _cost(work: Work, rates: money.Rates) -> Cost:
+    """From all of the input in a prefix cache and the fewest tokens, to none of it and the most."""
+    bounds = [money.cost(rates, work.input, cached, work.low) for cached in (0, work.input)]
+    dearest = max(money.cost(rates, work.input, cached, work.high) for cached in (0, work.input))
+    return Cost(min(bounds), dearest)
