@@ -19,6 +19,7 @@ from batches import clock, identity, tasks
 from batches.core import states
 from batches.core.states import Status
 from batches.models import Batch, Slice
+from batches.webhooks import emitting
 from tenants.errors import Refused
 
 STEP_LEASE = timedelta(seconds=30)
@@ -44,12 +45,21 @@ def runnable(batch: str = "") -> Q:
 
 
 def transition(batch: int, target: Status, where: Q | None = None, **fields: Any) -> bool:
-    """Move a batch to `target` if it is where it may come from (and `where` holds); False when it is not."""
+    """Move a batch to `target` if it is where it may come from (and `where` holds); False when it is not.
+
+    An end is announced in the same transaction.
+    """
     stamp = _STAMPS.get(target, "ended_at")
     rows = Batch.objects.filter(where or Q(), pk=batch, status__in=states.before(target))
     fields |= {stamp: clock.now(), "paused_reason": "", "step_token": "", "step_until": None, "step_attempts": 0}
     fields |= {"expected_at": None, "waiting_reason": ""}
-    return rows.update(status=target, **fields) == 1
+    if target not in states.TERMINAL:
+        return rows.update(status=target, **fields) == 1
+    with transaction.atomic():
+        moved = rows.update(status=target, **fields) == 1
+        if moved:
+            emitting.announce(batch, target, fields[stamp])
+    return moved
 
 
 def fail(batch: int, faults: Iterable[dict[str, Any]], counts: dict[str, int], where: Q | None = None) -> bool:

@@ -9,6 +9,8 @@ from batches.core import states
 from batches.core.states import Status
 from batches.engine import leases
 from batches.models import Batch, Slice
+from batches.webhooks import delivering
+from batches.webhooks import leasing as deliveries
 
 STALE = timedelta(seconds=5)  # a step nobody took up in this time is rung for again
 FAILURES_KEPT = timedelta(days=7)
@@ -20,6 +22,7 @@ def sweep() -> None:
     _expire_late()
     _close_drained()
     _ring_stale_steps()
+    _ring_due_deliveries()
     if _claimable_slices():
         tasks.ring_work()
     _tidy()
@@ -50,6 +53,12 @@ def _ring_stale_steps() -> None:
         tasks.ring_step(pk, status)
 
 
+def _ring_due_deliveries() -> None:
+    """Webhooks whose next attempt has come, or whose task was lost."""
+    if not tasks.chores_waiting() and delivering.is_due():
+        tasks.ring_deliver()
+
+
 def _claimable_slices() -> bool:
     return Slice.objects.filter(leases.claimable(clock.now()), lifecycle.runnable("batch__")).exists()
 
@@ -62,3 +71,4 @@ def _tidy() -> None:
     files.expire()
     idempotency.prune()
     tasks.prune(clock.now() - FAILURES_KEPT)
+    deliveries.prune()

@@ -37,6 +37,13 @@ def finalize(batch: int) -> None:
     results.finalize(batch)
 
 
+def deliver() -> None:
+    """Send the webhooks that are due."""
+    from batches.webhooks import delivering
+
+    delivering.deliver()
+
+
 def sweep() -> None:
     """Ring again for all that is stale, close what has drained, expire what is late."""
     from batches import sweeping
@@ -62,6 +69,10 @@ def ring_validate(batch: int) -> None:
 
 def ring_finalize(batch: int) -> None:
     _ring(CHORES, "finalize", batch)
+
+
+def ring_deliver() -> None:
+    _ring(CHORES, "deliver")
 
 
 def ring_step(batch: int, status: str) -> None:

@@ -154,6 +154,9 @@ Q_CLUSTER: dict[str, Any] = {
     "ALT_CLUSTERS": {"runners": {**_cluster(2 * RUNNERS, RUNNER_SECONDS + 900), "recycle": 20, "scheduler": False}},
 }
 
+# --- webhooks ------------------------------------------------------------------------------------------------------
+WEBHOOK_NETWORKS = env.networks("PROVOCATIVE_WEBHOOK_NETWORKS")  # of ours, that tenants' webhooks may reach
+
 LANGUAGE_CODE, TIME_ZONE, USE_I18N, USE_TZ = "en-us", "UTC", False, True
 LOGGING = {
     "version": 1,
@@ -165,6 +168,7 @@ LOGGING = {
     "loggers": {
         "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},  # at DEBUG it writes headers
         "django.security.DisallowedHost": {"level": "CRITICAL"},  # anybody can send a wrong one
         "django.request": {"level": "ERROR"},  # a refused request is the client's news, not the operator's
     },

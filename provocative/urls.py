@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from batches.api import account, batches, files, native, preflight
+from batches.api import account, batches, files, native, preflight, webhooks
 from batches.web import pages
 from provocative import health
 
@@ -32,6 +32,14 @@ urlpatterns = [
     path("v1/models", account.models),
     path("v1/models/<path:model_id>", account.model),
     path("v1/usage", account.usage),
+    # webhooks, as OpenAI's SDK manages them; the log is ours
+    path("v1/webhook_event_types", webhooks.event_types),
+    path("v1/webhook_endpoints", webhooks.endpoints),
+    path("v1/webhook_endpoints/<str:endpoint_id>", webhooks.endpoint),
+    path("v1/webhook_endpoints/<str:endpoint_id>/rotate_secret", webhooks.rotate_secret),
+    path("v1/webhook_endpoints/<str:endpoint_id>/test", webhooks.test),
+    path("v1/webhook_endpoints/<str:endpoint_id>/deliveries", webhooks.deliveries),
+    path("v1/webhook_endpoints/<str:endpoint_id>/deliveries/<str:delivery_id>/replay", webhooks.replay),
     # people
     path("", pages.batch_list, name="batch-list"),
     path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),

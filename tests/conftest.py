@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 import httpx
@@ -23,6 +24,7 @@ from billing import prices
 from tenants import keys
 from tenants.models import Tenant
 from tests import environment
+from tests.receiver import Receiver
 from tests.witness import Witness
 
 
@@ -90,6 +92,14 @@ def witness(witness_server: Witness, transactional_db: None) -> Witness:
     Upstream.objects.create(model="witness", base_url=witness_server.base_url, max_in_flight=32)
     prices.set_price("witness", "1.00", "2.00", "0.50")
     return witness_server
+
+
+@pytest.fixture
+def receiver(settings: Any) -> Iterator[Receiver]:
+    """A tenant's web server for webhooks, on this machine, whose network the operator allows."""
+    settings.WEBHOOK_NETWORKS = [ip_network("127.0.0.0/8")]
+    with Receiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture

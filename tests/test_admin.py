@@ -16,7 +16,20 @@ from django.utils import timezone
 from django.utils.html import strip_tags
 
 from batches.core.states import Status
-from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Submission, Upstream, Usage
+from batches.models import (
+    Batch,
+    File,
+    Permit,
+    Result,
+    Runner,
+    Segment,
+    Slice,
+    Submission,
+    Upstream,
+    Usage,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from billing import prices
 from billing.models import LedgerEntry, Price
 from tenants import admin as tenants_admin
@@ -26,10 +39,14 @@ from tests.conftest import Person
 from tests.test_web import make_batches
 
 UPSTREAM_KEY, STEP, LEASE, RUNNER = "sk-of-the-upstream", "step-token-xyz", "lease-token-xyz", "runner-token-xyz"
+SIGNING, SIGNED_BEFORE, SENDING = "whsec_in-force", "whsec_of-before", "sending-token-xyz"
 BODY = b"the-body-of-an-answer"
 MOST_QUERIES = 15
 BODIES = ("batches_segment.data", "batches_slice.entries")
-UNSELECTED = (*BODIES, "batches_batch.secret", "batches_batch.step_token", "tenants_apikey.digest")
+UNSELECTED = (
+    *BODIES, "batches_batch.secret", "batches_batch.step_token", "tenants_apikey.digest",
+    "batches_webhookendpoint.secret", "batches_webhookendpoint.previous_secret",
+)  # fmt: skip
 
 
 def staff(email: str, *permissions: str, **fields: Any) -> Client:
@@ -69,6 +86,14 @@ def batch(owner: Person) -> Batch:
         tenant=owner.tenant, api_key=key, key="k", state="kept", object_id=made.public_id, created_at=now
     )
     Usage.objects.create(**parts, api_key=key, model="m", day=now.date(), completed=1, cost=2_500_000)
+    endpoint = WebhookEndpoint.objects.create(
+        tenant=owner.tenant, url="https://example.com/", event_types="batch.failed", secret=SIGNING,
+        previous_secret=SIGNED_BEFORE, created_at=now, updated_at=now,
+    )  # fmt: skip
+    WebhookDelivery.objects.create(
+        tenant=owner.tenant, endpoint=endpoint, event_id="evt_1", event_type="batch.failed", subject=made.public_id,
+        created_at=now, next_at=now, lease_token=SENDING,
+    )  # fmt: skip
     prices.set_price("m", "0.15", "0.60")
     LedgerEntry.objects.create(tenant=owner.tenant, kind="batch_charge", reference=made.public_id, amount=made.cost)
     Group.objects.create(name="support")
@@ -118,6 +143,9 @@ def test_no_page_shows_a_secret(root: Client, batch: Batch, owner: Person) -> No
         STEP,
         LEASE,
         RUNNER,
+        SIGNING,
+        SIGNED_BEFORE,
+        SENDING,
         BODY.decode(),
         "the-salt",
         "the-hash",
@@ -136,6 +164,8 @@ def test_no_secret_can_be_guessed_by_a_filter(root: Client, batch: Batch) -> Non
         (ApiKey, "digest__startswith"),
         (Permit, "upstream__api_key__startswith"),
         (User, "password__startswith"),
+        (WebhookEndpoint, "secret__startswith"),
+        (WebhookDelivery, "endpoint__previous_secret__startswith"),
     ):
         assert root.get(url(model, "changelist"), {lookup: "s"}).status_code == 400, lookup
 
@@ -153,7 +183,8 @@ def test_only_staff_come_in(client: Client, batch: Batch) -> None:
 
 
 def test_what_the_service_writes_is_read_only(root: Client, batch: Batch, owner: Person) -> None:
-    for model in (Batch, File, Result, Segment, Slice, Usage, Runner, Permit, LedgerEntry, ApiKey):
+    written = (Batch, File, Result, Segment, Slice, Usage, Runner, Permit, LedgerEntry, ApiKey)
+    for model in (*written, WebhookEndpoint, WebhookDelivery):
         row = model._default_manager.values_list("pk", flat=True)[0]
         for page in (url(model, "add"), url(model, "change", row), url(model, "delete", row)):
             assert root.post(page, {"post": "yes"}).status_code == 403, page

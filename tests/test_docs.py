@@ -26,7 +26,7 @@ from tests.service import ROOT, Service, running
 from tests.witness import Witness
 
 ROOMS = ("provocative", "batches", "billing", "tenants")
-PAGES = ("api", "architecture", "errors", "operating", "reliability")
+PAGES = ("api", "architecture", "errors", "operating", "reliability", "webhooks")
 MODEL = "smollm2-135m"
 HOST, KEY, BATCH = "http://127.0.0.1:8000", "pk-prov-YOUR_KEY", "batch_YOUR_ID"
 RANDOM = {"id", "api_key", "prefix", "password", "since", "expires"}  # of what commands print
@@ -89,7 +89,7 @@ def variables() -> set[str]:
         for node in ast.walk(ast.parse(text(f"provocative/{name}"))):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                if called in ("os.environ.get", "env.flag", "env.number", "env.words") and node.args:
+                if called in ("os.environ.get", "env.flag", "env.number", "env.words", "env.networks") and node.args:
                     found |= strings(node.args[0])
                 found |= {key.arg for key in node.keywords if called == "_env" and key.arg}
     return found

@@ -9,6 +9,7 @@ from batches.models.jobs import Batch, File, batch_id, file_id, secret
 from batches.models.results import Result, Segment
 from batches.models.submissions import Submission
 from batches.models.usage import Usage
+from batches.models.webhooks import WebhookDelivery, WebhookEndpoint, endpoint_id, event_id
 
 __all__ = [
     "Batch",
@@ -21,7 +22,11 @@ __all__ = [
     "Submission",
     "Upstream",
     "Usage",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "batch_id",
+    "endpoint_id",
+    "event_id",
     "file_id",
     "secret",
 ]

@@ -12,16 +12,16 @@ from billing.fields import PicoField
 ALPHABET = string.digits + string.ascii_letters
 
 
-def _public_id(prefix: str) -> str:
+def public_id(prefix: str) -> str:
     return prefix + "".join(secrets.choice(ALPHABET) for _ in range(24))
 
 
 def file_id() -> str:
-    return _public_id("file-")
+    return public_id("file-")
 
 
 def batch_id() -> str:
-    return _public_id("batch_")
+    return public_id("batch_")
 
 
 def secret() -> str:

@@ -1,0 +1,224 @@
+"""Webhooks: the addresses of OpenAI's SDK (`client.webhooks`), and beside them what became of each delivery."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db.models import QuerySet
+from rest_framework.decorators import api_view, parser_classes
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from batches import tasks
+from batches.api import fields
+from batches.api.serializers import unix
+from batches.core import webhooks
+from batches.models import WebhookDelivery, WebhookEndpoint
+from batches.webhooks import addresses, leasing
+from batches.webhooks import endpoints as kept
+from tenants.authentication import tenant_of
+from tenants.errors import Refused
+
+COLUMNS = ("url", "name", "event_types")
+OVERLAP = "keep_old_secret_active_for_24_hours"
+MAX_NAME = 200  # characters
+MAX_LIMIT, DEFAULT_LIMIT = 100, 20
+
+
+@api_view(["GET", "HEAD"])
+def event_types(request: Request) -> Response:
+    """What can be told of."""
+    fields.query(request)
+    return Response({"object": "list", "data": list(webhooks.EVENTS)})
+
+
+@api_view(["GET", "HEAD", "POST"])
+@parser_classes(fields.PARSERS)
+def endpoints(request: Request) -> Response:
+    """List the tenant's endpoints, newest first; or make one, whose secret is shown this once."""
+    if request.method in ("GET", "HEAD"):
+        return _page(request, _of_tenant(request), _shown, lambda after: _endpoint(request, after))
+    fields.query(request)
+    columns = _columns(fields.body(request, *COLUMNS))
+    if "url" not in columns:
+        raise Refused(400, "invalid_url", "Send the url that events are posted to.", param="url")
+    made = kept.create(tenant_of(request), {"event_types": " ".join(webhooks.EVENTS)} | columns)
+    return Response(_shown(made) | {"signing_secret": made.secret})
+
+
+@api_view(["GET", "HEAD", "POST", "DELETE"])
+@parser_classes(fields.PARSERS)
+def endpoint(request: Request, endpoint_id: str) -> Response:
+    """One endpoint; or change it; or remove it with its log."""
+    fields.query(request)
+    found = _endpoint(request, endpoint_id)
+    if request.method == "DELETE":
+        kept.delete(found)
+        return Response({"id": endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True})
+    if request.method == "POST":
+        kept.update(found, _columns(fields.body(request, *COLUMNS, "enabled")))
+    return Response(_shown(_endpoint(request, endpoint_id)))
+
+
+@api_view(["POST"])
+@parser_classes(fields.PARSERS)
+def rotate_secret(request: Request, endpoint_id: str) -> Response:
+    """Give it a new secret, shown this once."""
+    fields.query(request)
+    found = _endpoint(request, endpoint_id)
+    overlap = fields.body(request, OVERLAP).get(OVERLAP, False)
+    wrong = Refused(400, "invalid_keep_old_secret", f"{OVERLAP} must be true or false.", param=OVERLAP)
+    secret = kept.rotate(found, _flag(overlap, wrong))
+    shown = _shown(_endpoint(request, endpoint_id))
+    return Response(shown | {"signing_secret": secret, "signing_secret_hint": webhooks.hint(secret)})
+
+
+@api_view(["POST"])
+@parser_classes(fields.PARSERS)
+def test(request: Request, endpoint_id: str) -> Response:
+    """Post a sample event there, and say what it answered."""
+    fields.query(request)
+    found = _endpoint(request, endpoint_id)
+    kind = fields.body(request, "event_type").get("event_type")
+    (known,) = _event_types([kind], "event_type")
+    outcome = kept.try_out(found, known)
+    if outcome.status is None:
+        raise Refused(400, "webhook_test_failed", f"There was no answer: {outcome.error}.")
+    shown = {"object": "webhook_endpoint.test", "webhook_endpoint_id": found.public_id, "event_type": known}
+    return Response(shown | {"status_code": outcome.status, "success": True})
+
+
+@api_view(["GET", "HEAD"])
+def deliveries(request: Request, endpoint_id: str) -> Response:
+    """What was sent there, newest first, and what became of it."""
+    found = _endpoint(request, endpoint_id)
+    return _page(request, found.deliveries.all(), _delivered, lambda after: _delivery(found, after))
+
+
+@api_view(["POST"])
+@parser_classes(fields.PARSERS)
+def replay(request: Request, endpoint_id: str, delivery_id: str) -> Response:
+    """Send an event again, with the id that it had."""
+    fields.query(request)
+    fields.body(request)
+    found = _endpoint(request, endpoint_id)
+    delivery = _delivery(found, delivery_id)
+    if found.disabled_reason:
+        raise Refused(409, "webhook_disabled", "The endpoint is disabled. Enable it first: enabled = true.")
+    if not leasing.replay(delivery):
+        raise Refused(409, "delivery_in_progress", "This event is being sent now. Look at its delivery in a moment.")
+    tasks.ring_deliver()
+    return Response(_delivered(_delivery(found, delivery_id)))
+
+
+def _columns(sent: dict[str, Any]) -> dict[str, Any]:
+    """The endpoint's columns that a body names."""
+    readers: dict[str, Callable[[Any], tuple[str, Any]]] = {
+        "url": lambda url: ("url", addresses.check(url)),
+        "name": lambda name: ("name", _name(name)),
+        "event_types": lambda kinds: ("event_types", " ".join(_event_types(kinds, "event_types"))),
+        "enabled": lambda value: ("disabled_reason", _disabled(value)),
+    }
+    return dict(readers[name](value) for name, value in sent.items())
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_NAME or not value.isprintable():
+        message = f"name must be a string of at most {MAX_NAME} printable characters."
+        raise Refused(400, "invalid_name", message, param="name")
+    return value
+
+
+def _event_types(value: Any, param: str) -> list[str]:
+    if not isinstance(value, list) or not value or not all(kind in webhooks.EVENTS for kind in value):
+        message = f"{param} must be of these: {', '.join(webhooks.EVENTS)}."
+        raise Refused(400, "invalid_event_types", message, param=param)
+    return [kind for kind in webhooks.EVENTS if kind in value]
+
+
+def _disabled(value: Any) -> str:
+    wrong = Refused(400, "invalid_enabled", "enabled must be true or false.", param="enabled")
+    return "" if _flag(value, wrong) else WebhookEndpoint.Disabled.BY_TENANT
+
+
+def _flag(value: Any, wrong: Refused) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value not in ("true", "false"):
+        raise wrong
+    return bool(value == "true")
+
+
+def _shown(found: WebhookEndpoint) -> dict[str, Any]:
+    return {
+        "id": found.public_id,
+        "object": "webhook_endpoint",
+        "url": found.url,
+        "name": found.name,
+        "event_types": found.event_types.split(),
+        "enabled": not found.disabled_reason,
+        "disabled_reason": found.disabled_reason or None,
+        "signing_secret_hint": webhooks.hint(found.secret),
+        "previous_secret_expires_at": unix(found.previous_until),
+        "created_at": unix(found.created_at),
+        "updated_at": unix(found.updated_at),
+    }
+
+
+def _delivered(delivery: WebhookDelivery) -> dict[str, Any]:
+    return {
+        "id": delivery.event_id,
+        "object": "webhook_delivery",
+        "type": delivery.event_type,
+        "data": {"id": delivery.subject},
+        "status": delivery.state,
+        "attempts": delivery.attempts,
+        "created_at": unix(delivery.created_at),
+        "next_attempt_at": unix(delivery.next_at),
+        "last_attempt_at": unix(delivery.last_at),
+        "response_status": delivery.last_status,
+        "error": delivery.last_error or None,
+    }
+
+
+def _page(
+    request: Request, rows: QuerySet[Any], shown: Callable[[Any], dict[str, Any]], named: Callable[[str], Any]
+) -> Response:
+    """A list, newest first. `named` finds the row of `after`."""
+    fields.query(request, "limit", "after")
+    limit = _limit(request.query_params.get("limit"))
+    rows = rows.order_by("-pk")
+    if after := request.query_params.get("after"):
+        rows = rows.filter(pk__lt=named(after).pk)
+    page = list(rows[: limit + 1])
+    data = [shown(row) for row in page[:limit]]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    return Response({"object": "list", "data": data, **ends, "has_more": len(page) > limit})
+
+
+def _limit(value: str | None) -> int:
+    if value is None:
+        return DEFAULT_LIMIT
+    if not (value.isascii() and value.isdigit() and len(value) <= 4 and 1 <= int(value) <= MAX_LIMIT):
+        raise Refused(400, "invalid_limit", f"limit must be a whole number from 1 to {MAX_LIMIT}.", param="limit")
+    return int(value)
+
+
+def _of_tenant(request: Request) -> QuerySet[WebhookEndpoint]:
+    return WebhookEndpoint.objects.filter(tenant=tenant_of(request))
+
+
+def _endpoint(request: Request, endpoint_id: str) -> WebhookEndpoint:
+    """The tenant's endpoint; a foreign one answers exactly as one that does not exist."""
+    try:
+        return _of_tenant(request).get(public_id=endpoint_id if "\x00" not in endpoint_id else "")
+    except WebhookEndpoint.DoesNotExist:
+        message = "There is no webhook endpoint with this id."
+        raise Refused(404, "webhook_not_found", message, param="webhook_endpoint_id") from None
+
+
+def _delivery(found: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:
+    try:
+        return found.deliveries.get(event_id=delivery_id if "\x00" not in delivery_id else "")
+    except WebhookDelivery.DoesNotExist:
+        message = "This endpoint has no delivery with this id."
+        raise Refused(404, "delivery_not_found", message, param="delivery_id") from None

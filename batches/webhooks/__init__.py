@@ -1,0 +1,1 @@
+"""Telling tenants of the ends of their batches."""
