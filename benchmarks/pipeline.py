@@ -54,6 +54,13 @@ def served(service: Service, base_url: str, slots: int, *options: str) -> str:
     return model
 
 
+def unthrottled(service: Service, name: str) -> httpx.Client:
+    """A new tenant's API, for who asks thousands of times a second."""
+    client = service.tenant(name)
+    service.manage("tenant", "set", name, "--requests-per-minute", "1000000000")
+    return client
+
+
 def run(service: Service, model: str, content: list[dict[str, Any]]) -> Job:
     """Submit the lines for `model` and wait for the output."""
     client = service.tenant(f"tenant-{time.time_ns()}")

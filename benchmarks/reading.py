@@ -18,7 +18,7 @@ def measure(size: Size) -> Found:
     with running("--no-model", "--runners", "2") as service, Witness() as witness:
         witness.configure(log=False)
         model = pipeline.served(service, witness.base_url, 64)
-        client = service.tenant(model)
+        client = pipeline.unthrottled(service, model)
         small, large = (_batch(service, client, model, count) for count in (1, size.of(LINES)))
         queries = inside.call(service.environ, "queries", _key(client), small, large)
         with bareweb.serving(service) as url:

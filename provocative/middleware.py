@@ -1,4 +1,4 @@
-"""A request id on every answer, the client's own when it is a harmless one."""
+"""What every answer carries: a request id, the rate of its key; and what no request may hold."""
 
 import logging
 import re
@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from django.http import HttpRequest, HttpResponse
 
 from provocative import errors
+from tenants import throttling
 from tenants.errors import Refused, busy
 
 BODIES = 48  # requests with a body at once
@@ -53,8 +54,23 @@ class BoundedBodies:
             self._places.release()
 
 
+class RateHeaders:
+    """How much of its rate the key has left, on every answer to one that was recognised."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        allowance = getattr(request, "allowance", None)
+        if allowance is not None:
+            for name, value in throttling.headers(allowance).items():
+                response[name] = value
+        return response
+
+
 class RequestId:
-    """Sets request.id and the x-request-id header."""
+    """Sets request.id and the x-request-id header: the client's own when it is a harmless one."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

@@ -80,7 +80,10 @@ class TenantAdmin(Plain):
     list_display = ("name", "plan", "limit", "weight", "reserved_slots", "suspended", "created_at")
     list_filter = ("plan", "suspended", "created_at")
     search_fields = ("name",)
-    fields = ("name", "plan", "batch_limit", "weight", "reserved_slots", "suspended", "created_at")
+    fields = (
+        "name", "plan", "batch_limit", "enqueued_token_limit", "requests_per_minute", "weight", "reserved_slots",
+        "suspended", "created_at",
+    )  # fmt: skip
     readonly_fields = ("created_at",)
     inlines = (MembershipInline,)
 

@@ -1,4 +1,4 @@
-"""`Authorization: Bearer pk-prov-…` for DRF, and the scope check behind it."""
+"""`Authorization: Bearer pk-prov-…` for DRF, how often a key may come, and the scope check behind it."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from tenants import keys
+from tenants import keys, throttling
+from tenants.buckets import Allowance
 from tenants.errors import Refused
 from tenants.models import ApiKey, Tenant
 
@@ -14,7 +15,7 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="provocative"'}
 
 
 class BearerKey(BaseAuthentication):
-    """Sets request.user to the Tenant and request.auth to the ApiKey. Raises Refused 401 or 403."""
+    """Sets request.user to the Tenant and request.auth to the ApiKey. Raises Refused 401, 403 or 429."""
 
     def authenticate(self, request: Request) -> tuple[Tenant, ApiKey]:
         scheme, _, key = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -30,6 +31,9 @@ class BearerKey(BaseAuthentication):
             raise Refused(
                 401, "invalid_api_key", "This API key is malformed, unknown, revoked or expired.", headers=CHALLENGE
             )
+        allowance = throttling.count(row.pk, row.tenant.request_limit)
+        request._request.allowance = allowance  # type: ignore[attr-defined]  # its headers: provocative/middleware.py
+        throttling.check(allowance)
         if row.tenant.suspended:
             raise Refused(403, "tenant_suspended", "This tenant is suspended. Ask the operator of this service.")
         keys.touch(row)
@@ -51,6 +55,13 @@ def key_of(request: Request) -> ApiKey:
     key: Any = request.auth
     assert isinstance(key, ApiKey)
     return key
+
+
+def allowance_of(request: Request) -> Allowance:
+    """What this request left of its key's rate."""
+    allowance: Any = request._request.allowance  # type: ignore[attr-defined]
+    assert isinstance(allowance, Allowance)
+    return allowance
 
 
 class HasScope(BasePermission):

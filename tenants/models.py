@@ -4,9 +4,11 @@ from typing import Any
 
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
+from django.core.validators import MinValueValidator
 from django.db import models
 
 SHARED_BATCH_LIMIT = 10
+REQUESTS_PER_MINUTE = 1200  # of a key
 
 
 class UserManager(BaseUserManager["User"]):
@@ -45,6 +47,15 @@ class Tenant(models.Model):
     name = models.CharField(max_length=200, unique=True)
     plan = models.CharField(max_length=16, choices=Plan.choices, default=Plan.SHARED)
     batch_limit = models.PositiveIntegerField(null=True, blank=True, help_text="Overrides the plan's limit.")
+    enqueued_token_limit = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Estimated tokens of its running batches that are not done; blank: no limit."
+    )
+    requests_per_minute = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=f"Of each of its keys, at each web process; blank: {REQUESTS_PER_MINUTE:,}.",
+    )
     weight = models.PositiveIntegerField(default=1, help_text="Share of the service beside other tenants.")
     reserved_slots = models.PositiveIntegerField(default=0, help_text="In-flight requests kept for this tenant.")
     suspended = models.BooleanField(default=False, help_text="Keys answer 403, batches wait.")
@@ -59,6 +70,11 @@ class Tenant(models.Model):
         if self.batch_limit is not None:
             return self.batch_limit
         return SHARED_BATCH_LIMIT if self.plan == self.Plan.SHARED else None
+
+    @property
+    def request_limit(self) -> int:
+        """Requests a minute of each of its keys."""
+        return self.requests_per_minute or REQUESTS_PER_MINUTE
 
 
 class Membership(models.Model):

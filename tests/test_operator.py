@@ -62,6 +62,8 @@ def test_a_tenant_is_changed_field_by_field(manage: Any) -> None:
         "tenant": "acme",
         "plan": "shared",
         "batch_limit": 3,
+        "enqueued_token_limit": None,
+        "requests_per_minute": 1200,
         "weight": 4,
         "reserved_slots": 8,
         "suspended": True,
@@ -69,6 +71,16 @@ def test_a_tenant_is_changed_field_by_field(manage: Any) -> None:
     [changed] = manage("tenant", "set", "acme", "--resume", "--batch-limit", "none", "--plan", "dedicated")
     assert (changed["suspended"], changed["batch_limit"], changed["weight"]) == (False, None, 4)
     assert manage("tenant", "list") == [changed]
+
+
+def test_a_tenants_limits_are_set_and_taken_away(manage: Any) -> None:
+    manage("tenant", "create", "acme")
+    limits = ("--enqueued-token-limit", "--requests-per-minute")
+    [changed] = manage("tenant", "set", "acme", limits[0], str(2**62), limits[1], "60")
+    assert (changed["enqueued_token_limit"], changed["requests_per_minute"]) == (2**62, 60)
+    assert manage("tenant", "set", "acme", "--weight", "1") == [changed]
+    [changed] = manage("tenant", "set", "acme", limits[0], "none", limits[1], "none")
+    assert (changed["enqueued_token_limit"], changed["requests_per_minute"]) == (None, 1200)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +94,8 @@ def test_a_tenant_is_changed_field_by_field(manage: Any) -> None:
         (("create", "new", "--plan", "gold"), "invalid choice"),
         (("set", "nobody", "--weight", "2"), "tenant list"),
         (("set", "acme", "--weight", "0"), "from 1 up"),
+        (("set", "acme", "--requests-per-minute", "0"), "from 1 up"),
+        (("set", "acme", "--enqueued-token-limit", str(2**63)), "from 0 up"),
         (("set", "acme", "--weight", "99999999999"), "whole number"),
         (("set", "acme", "--suspend", "--resume"), "not allowed with"),
         ((), "required"),

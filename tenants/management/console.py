@@ -49,11 +49,11 @@ def tenant_named(name: str) -> Tenant:
     return tenant
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """An argument's type: a whole number from `least` up that fits its column."""
+def whole_number(least: int, beyond: int = 2**31) -> Callable[[str], int]:
+    """An argument's type: a whole number from `least` up that fits its column, below `beyond`."""
 
     def whole(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or not least <= int(text) < 2**31:
+        if not (text.isascii() and text.isdigit()) or not least <= int(text) < beyond:
             raise ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
         return int(text)
 

@@ -10,6 +10,8 @@ from tenants.management.console import VerbCommand, tenant_named, whole_number
 from tenants.models import Tenant
 
 NAME_LENGTH = 200
+LIMITS = ("batch_limit", "enqueued_token_limit", "requests_per_minute")  # of which `none` is none of its own
+MOST_TOKENS = 2**63  # what the column holds
 
 
 class Command(VerbCommand):
@@ -24,6 +26,12 @@ class Command(VerbCommand):
         change.add_argument("name")
         change.add_argument("--plan", choices=Tenant.Plan.values)
         change.add_argument("--batch-limit", type=_limit, help="Active batches, or none for the plan's limit.")
+        change.add_argument(
+            "--enqueued-token-limit", type=_token_limit, metavar="N|none", help="Estimated tokens that may wait."
+        )
+        change.add_argument(
+            "--requests-per-minute", type=_rate, metavar="N|none", help="Of each key; none for the default."
+        )
         change.add_argument("--weight", type=whole_number(1), help="Share of the service beside other tenants.")
         change.add_argument("--reserved-slots", type=whole_number(0), help="In-flight requests kept for it.")
         _add_suspension(change)
@@ -40,10 +48,9 @@ class Command(VerbCommand):
             raise CommandError(f"There is a tenant {name!r} already: `key create` makes it another key.") from None
         self.say({"tenant": name, "api_key": key, "plan": plan, "batch_limit": tenant.active_batch_limit})
 
-    def change(self, name: str, batch_limit: int | str | None, **wanted: Any) -> None:
+    def change(self, name: str, **wanted: Any) -> None:
         changes = {field: value for field, value in wanted.items() if value is not None}
-        if batch_limit is not None:
-            changes["batch_limit"] = None if batch_limit == "none" else batch_limit
+        changes |= {field: None for field in LIMITS if changes.get(field) == "none"}
         if changes and not Tenant.objects.filter(name=name).update(**changes):
             tenant_named(name)
         self.say(_shown(tenant_named(name)))
@@ -65,11 +72,21 @@ def _limit(text: str) -> int | str:
     return text if text == "none" else whole_number(0)(text)
 
 
+def _token_limit(text: str) -> int | str:
+    return text if text == "none" else whole_number(0, MOST_TOKENS)(text)
+
+
+def _rate(text: str) -> int | str:
+    return text if text == "none" else whole_number(1)(text)
+
+
 def _shown(tenant: Tenant) -> dict[str, Any]:
     return {
         "tenant": tenant.name,
         "plan": tenant.plan,
         "batch_limit": tenant.active_batch_limit,
+        "enqueued_token_limit": tenant.enqueued_token_limit,
+        "requests_per_minute": tenant.request_limit,
         "weight": tenant.weight,
         "reserved_slots": tenant.reserved_slots,
         "suspended": tenant.suspended,
