@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from batches.api import account, batches, files, native, preflight, webhooks
+from batches.api import account, batches, files, live, native, preflight, webhooks
 from batches.web import pages
 from provocative import health
 
@@ -17,6 +17,7 @@ urlpatterns = [
     path("v1/batch/<str:batch_id>", native.batch),
     path("v1/batch/<str:batch_id>/output", native.output),
     path("v1/batch/<str:batch_id>/errors", native.errors),
+    path("v1/batch/<str:batch_id>/results", live.results),
     path("v1/batch/<str:batch_id>/cancel", native.cancel),
     path("v1/batch/<str:batch_id>/resume", native.resume),
     path("v1/batch/<str:batch_id>/retry", native.retry),

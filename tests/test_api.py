@@ -92,7 +92,7 @@ def test_the_key_is_not_stored(owner: Person) -> None:
     assert owner.key.startswith(row.prefix)
 
 
-@pytest.mark.parametrize("path", ["", "/output", "/errors", "/cancel", "/resume", "/retry"])
+@pytest.mark.parametrize("path", ["", "/output", "/results", "/errors", "/cancel", "/resume", "/retry"])
 def test_a_foreign_batch_answers_as_an_unknown_one(
     owner: Person, outsider: Person, witness: Witness, path: str
 ) -> None:

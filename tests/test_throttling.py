@@ -97,9 +97,10 @@ class Unreadable:
 @pytest.mark.parametrize("path", ["/v1/batch", "/v1/batch/batch_x/resume"])
 def test_a_body_is_not_read_before(owner: Person, path: str) -> None:
     spend(owner, 1)
+    body: dict[str, Any] = {"CONTENT_LENGTH": "1000", "wsgi.input": Unreadable()}
     answer = owner.client.generic(
         "POST", path, content_type="multipart/form-data; boundary=x", headers={"Authorization": f"Bearer {owner.key}"},
-        **{"CONTENT_LENGTH": "1000", "wsgi.input": Unreadable()},
+        **body,
     )  # fmt: skip
     assert error(answer, 429) == "rate_limit_exceeded"
 

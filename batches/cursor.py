@@ -1,0 +1,142 @@
+"""Results in the order of their commit, a page after a cursor: for a reader that wants them as they come.
+
+A result's seq is given under its batch's lock, 1, 2, 3 … without a gap, and `Batch.last_seq` moves in the same
+transaction. So who has read up to N has missed nothing up to N, whatever is committed meanwhile. While a batch runs
+its lines are read from the segments, which its end drops; then the same bytes stand in its results file.
+"""
+
+import zlib
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from batches import clock, objects
+from batches.core import jsonl
+from batches.core.rendering import response_id
+from batches.models import Batch, File, Result, Segment
+from tenants.errors import Refused
+
+PAGE_BYTES = 8 * 1024 * 1024  # of lines in a page, unless a single one is larger
+GAP = 64 * 1024  # bytes between two lines that are read rather than asked for anew
+MAX_RESULT = 1 << 40  # bytes of a line that we wrote ourselves: no limit
+
+
+class Row(NamedTuple):
+    """A result, and where its output line lies in its segment."""
+
+    seq: int
+    line: int
+    segment: int
+    offset: int
+    length: int
+
+
+def page(batch: Batch, after: int, limit: int) -> list[tuple[Row, bytes]]:
+    """The results after seq `after` and up to the batch's last_seq, with their output lines.
+
+    Raises Refused 410 when they are not stored any more.
+    """
+    rows = _rows(batch, after, min(after + limit, batch.last_seq))
+    bodies = _from_segments(rows)
+    if bodies is None:  # the batch has ended, now or long ago
+        bodies = _from_file(batch, rows)
+    return [(row, bodies[row.line]) for row in rows]
+
+
+def _rows(batch: Batch, after: int, last: int) -> list[Row]:
+    if last <= after:
+        return []
+    found = Result.objects.filter(batch=batch, seq__gt=after, seq__lte=last).order_by("seq")
+    rows = [Row(*row) for row in found.values_list("seq", "line", "segment_id", "offset", "length")]
+    if len(rows) < last - after:
+        raise _gone()
+    size, count = 0, 0
+    for row in rows:
+        size += row.length
+        if count and size > PAGE_BYTES:
+            break
+        count += 1
+    return rows[:count]
+
+
+def _from_segments(rows: list[Row]) -> dict[int, bytes] | None:
+    """The output lines by their numbers; None when a segment is gone."""
+    bodies = {}
+    for segment, some in groupby(rows, lambda row: row.segment):
+        data = Segment.objects.filter(pk=segment).values_list("data", flat=True).first()
+        if data is None:
+            return None
+        lines = zlib.decompress(data)
+        for row in some:
+            bodies[row.line] = lines[row.offset : row.offset + row.length]
+    return bodies
+
+
+def _from_file(batch: Batch, rows: list[Row]) -> dict[int, bytes]:
+    ended = Batch.objects.select_related("results_file").filter(pk=batch.pk).first()
+    file = ended and ended.results_file
+    if not ended or not file or _is_gone(file):
+        raise _gone()
+    try:
+        if ended.completed + ended.failed == ended.total:
+            return dict(_ranges(file.storage_key, _starts(ended, rows)))
+        return dict(_scanned(file.storage_key, ended, rows))
+    except FileNotFoundError:
+        raise _gone() from None
+
+
+def _is_gone(file: File) -> bool:
+    late = file.expires_at is not None and file.expires_at <= clock.now()
+    return late or file.deleted_at is not None or not file.storage_key
+
+
+def _gone() -> Refused:
+    return Refused(410, "file_expired", "The batch's results are not stored any more. The batch is still there.")
+
+
+def _starts(batch: Batch, rows: list[Row]) -> list[tuple[int, Row]]:
+    """Where the lines begin in a file that has each result's, in the order of the input and with a newline."""
+    wanted = {row.line: row for row in rows}
+    before = Result.objects.filter(batch=batch, line__lte=max(wanted)).order_by("line").values_list("line", "length")
+    starts, end = [], 0
+    for line, length in before.iterator(chunk_size=5000):
+        if line in wanted:
+            starts.append((end, wanted[line]))
+        end += length + 1
+    return starts
+
+
+def _ranges(key: str, starts: list[tuple[int, Row]]) -> Iterator[tuple[int, bytes]]:
+    """Read them, neighbours in one go."""
+    run: list[tuple[int, Row]] = []
+    for start, row in starts:
+        if run and (start - _end(run) > GAP or _end(run) - run[0][0] > PAGE_BYTES):
+            yield from _range(key, run)
+            run = []
+        run.append((start, row))
+    yield from _range(key, run)
+
+
+def _end(run: list[tuple[int, Row]]) -> int:
+    start, row = run[-1]
+    return start + row.length
+
+
+def _range(key: str, run: list[tuple[int, Row]]) -> Iterator[tuple[int, bytes]]:
+    first = run[0][0]
+    data = objects.read(key, first, _end(run) - first)
+    for start, row in run:
+        yield row.line, data[start - first : start - first + row.length]
+
+
+def _scanned(key: str, batch: Batch, rows: list[Row]) -> Iterator[tuple[int, bytes]]:
+    """Look for them in a file that has lines of requests that were never run, too: each begins with its id."""
+    wanted = {b'{"id":"resp_%b"' % response_id(batch.secret, row.line).encode(): row.line for row in rows}
+    size = len(next(iter(wanted)))
+    for line in jsonl.lines(objects.chunks(key), MAX_RESULT):
+        assert line.data is not None
+        number = wanted.pop(line.data[:size], None)
+        if number is not None:
+            yield number, line.data
+        if not wanted:
+            return
