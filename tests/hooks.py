@@ -15,10 +15,10 @@ from tests.test_web import make_batches
 ENDPOINTS = "/v1/webhook_endpoints"
 
 
-def post(person: Person, path: str = "", body: Any = None) -> Any:
+def post(person: Person, path: str = "", body: Any = None, **headers: str) -> Any:
     """POST a JSON body to an address of the endpoints."""
     content = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
-    headers = {"Authorization": f"Bearer {person.key}"}
+    headers |= {"Authorization": f"Bearer {person.key}"}
     return person.client.post(ENDPOINTS + path, content, content_type="application/json", headers=headers)
 
 

@@ -269,3 +269,21 @@ def test_tests_at_once_are_bounded(
         assert post(owner, f"/{made['id']}/test", {"event_type": "batch.failed"}).json()["status_code"] == 201
     finally:
         endpoints._tests.release(endpoints.TESTS - 1)
+
+
+# --- sent again -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_sent_again_is_done_once(owner: Person) -> None:
+    again = {"Idempotency-Key": "of mine"}
+    made = [post(owner, "", {"url": URL}, **again).json() for _ in range(2)]
+    assert made[0] == made[1] and WebhookEndpoint.objects.count() == 1
+    assert code(post(owner, "", {"url": URL + "&more"}, **again), 422) == "idempotency_key_reused"
+    path = f"/{made[0]['id']}"
+    rotated = [post(owner, f"{path}/rotate_secret", {}, **{"Idempotency-Key": "b"}).json() for _ in range(2)]
+    assert rotated[0] == rotated[1] and rotated[0]["signing_secret"] != made[0]["signing_secret"]
+    renamed = [post(owner, path, {"name": "x"}, **{"Idempotency-Key": "c"}).json() for _ in range(2)]
+    assert renamed[0] == renamed[1]
+    retried = post(owner, "", {"url": URL + "2"}).json()
+    assert post(owner, "", {"url": URL + "2"}, **{"x-stainless-retry-count": "1"}).json() == retried
+    assert WebhookEndpoint.objects.count() == 2

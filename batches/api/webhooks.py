@@ -9,9 +9,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches import tasks
-from batches.api import fields
+from batches.api import fields, paging, repeats
 from batches.api.serializers import unix
 from batches.core import webhooks
+from batches.idempotency import Attempt
 from batches.models import WebhookDelivery, WebhookEndpoint
 from batches.webhooks import addresses, leasing
 from batches.webhooks import endpoints as kept
@@ -21,7 +22,6 @@ from tenants.errors import Refused
 COLUMNS = ("url", "name", "event_types")
 OVERLAP = "keep_old_secret_active_for_24_hours"
 MAX_NAME = 200  # characters
-MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 
 
 @api_view(["GET", "HEAD"])
@@ -37,12 +37,7 @@ def endpoints(request: Request) -> Response:
     """List the tenant's endpoints, newest first; or make one, whose secret is shown this once."""
     if request.method in ("GET", "HEAD"):
         return _page(request, _of_tenant(request), _shown, lambda after: _endpoint(request, after))
-    fields.query(request)
-    columns = _columns(fields.body(request, *COLUMNS))
-    if "url" not in columns:
-        raise Refused(400, "invalid_url", "Send the url that events are posted to.", param="url")
-    made = kept.create(tenant_of(request), {"event_types": " ".join(webhooks.EVENTS)} | columns)
-    return Response(_shown(made) | {"signing_secret": made.secret})
+    return _create(request)
 
 
 @api_view(["GET", "HEAD", "POST", "DELETE"])
@@ -54,20 +49,22 @@ def endpoint(request: Request, endpoint_id: str) -> Response:
     if request.method == "DELETE":
         kept.delete(found)
         return Response({"id": endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True})
-    if request.method == "POST":
-        kept.update(found, _columns(fields.body(request, *COLUMNS, "enabled")))
-    return Response(_shown(_endpoint(request, endpoint_id)))
+    return _update(request, found) if request.method == "POST" else Response(_shown(found))
 
 
 @api_view(["POST"])
 @parser_classes(fields.PARSERS)
-def rotate_secret(request: Request, endpoint_id: str) -> Response:
+@repeats.once(lambda request, endpoint_id: _with_secret(_endpoint(request, endpoint_id)))
+def rotate_secret(request: Request, attempt: Attempt, endpoint_id: str) -> Response:
     """Give it a new secret, shown this once."""
     fields.query(request)
     found = _endpoint(request, endpoint_id)
     overlap = fields.body(request, OVERLAP).get(OVERLAP, False)
     wrong = Refused(400, "invalid_keep_old_secret", f"{OVERLAP} must be true or false.", param=OVERLAP)
-    secret = kept.rotate(found, _flag(overlap, wrong))
+    keep = _flag(overlap, wrong)
+    attempt.name(keep)
+    with attempt.acting(endpoint_id):
+        secret = kept.rotate(found, keep)
     shown = _shown(_endpoint(request, endpoint_id))
     return Response(shown | {"signing_secret": secret, "signing_secret_hint": webhooks.hint(secret)})
 
@@ -101,13 +98,44 @@ def replay(request: Request, endpoint_id: str, delivery_id: str) -> Response:
     fields.query(request)
     fields.body(request)
     found = _endpoint(request, endpoint_id)
-    delivery = _delivery(found, delivery_id)
-    if found.disabled_reason:
-        raise Refused(409, "webhook_disabled", "The endpoint is disabled. Enable it first: enabled = true.")
-    if not leasing.replay(delivery):
-        raise Refused(409, "delivery_in_progress", "This event is being sent now. Look at its delivery in a moment.")
-    tasks.ring_deliver()
-    return Response(_delivered(_delivery(found, delivery_id)))
+    return _replay(request, found, delivery_id)
+
+
+@repeats.once(lambda request, endpoint_id: _with_secret(_endpoint(request, endpoint_id)))
+def _create(request: Request, attempt: Attempt) -> Response:
+    fields.query(request)
+    columns = _columns(fields.body(request, *COLUMNS))
+    if "url" not in columns:
+        raise Refused(400, "invalid_url", "Send the url that events are posted to.", param="url")
+    columns = {"event_types": " ".join(webhooks.EVENTS)} | columns
+    attempt.name(columns)
+    return Response(_with_secret(kept.create(attempt, columns)))
+
+
+@repeats.once(lambda request, endpoint_id: _shown(_endpoint(request, endpoint_id)))
+def _update(request: Request, attempt: Attempt, found: WebhookEndpoint) -> Response:
+    columns = _columns(fields.body(request, *COLUMNS, "enabled"))
+    attempt.name(columns)
+    with attempt.acting(found.public_id):
+        kept.update(found, columns)
+    return Response(_shown(_endpoint(request, found.public_id)))
+
+
+def _replay(request: Request, found: WebhookEndpoint, delivery_id: str) -> Response:
+    @repeats.once(lambda _, event_id: _delivered(_delivery(found, event_id)))
+    def answer(request: Request, attempt: Attempt) -> Response:
+        delivery = _delivery(found, delivery_id)
+        attempt.name()
+        if found.disabled_reason:
+            raise Refused(409, "webhook_disabled", "The endpoint is disabled. Enable it first: enabled = true.")
+        with attempt.acting(delivery_id):
+            if not leasing.replay(delivery):
+                message = "This event is being sent now. Look at its delivery in a moment."
+                raise Refused(409, "delivery_in_progress", message)
+            tasks.ring_deliver()
+        return Response(_delivered(_delivery(found, delivery_id)))
+
+    return answer(request)
 
 
 def _columns(sent: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +192,11 @@ def _shown(found: WebhookEndpoint) -> dict[str, Any]:
     }
 
 
+def _with_secret(found: WebhookEndpoint) -> dict[str, Any]:
+    """For who makes it, and who sends the making again since no answer came."""
+    return _shown(found) | {"signing_secret": found.secret}
+
+
 def _delivered(delivery: WebhookDelivery) -> dict[str, Any]:
     return {
         "id": delivery.event_id,
@@ -185,22 +218,11 @@ def _page(
 ) -> Response:
     """A list, newest first. `named` finds the row of `after`."""
     fields.query(request, "limit", "after")
-    limit = _limit(request.query_params.get("limit"))
+    limit = paging.limit(request)
     rows = rows.order_by("-pk")
     if after := request.query_params.get("after"):
         rows = rows.filter(pk__lt=named(after).pk)
-    page = list(rows[: limit + 1])
-    data = [shown(row) for row in page[:limit]]
-    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
-    return Response({"object": "list", "data": data, **ends, "has_more": len(page) > limit})
-
-
-def _limit(value: str | None) -> int:
-    if value is None:
-        return DEFAULT_LIMIT
-    if not (value.isascii() and value.isdigit() and len(value) <= 4 and 1 <= int(value) <= MAX_LIMIT):
-        raise Refused(400, "invalid_limit", f"limit must be a whole number from 1 to {MAX_LIMIT}.", param="limit")
-    return int(value)
+    return paging.answer(rows, limit, shown)
 
 
 def _of_tenant(request: Request) -> QuerySet[WebhookEndpoint]:

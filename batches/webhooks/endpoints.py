@@ -11,11 +11,12 @@ from django.db.models import F, Q
 
 from batches import clock
 from batches.core import webhooks
+from batches.idempotency import Attempt
 from batches.models import WebhookEndpoint, batch_id, event_id
 from batches.webhooks import leasing, sending
 from batches.webhooks.sending import Outcome, Sender
+from tenants import admission
 from tenants.errors import Refused, busy
-from tenants.models import Tenant
 
 MAX_ENDPOINTS = 10  # of a tenant
 OVERLAP = timedelta(hours=24)
@@ -24,17 +25,21 @@ TESTS = 8  # at once in a process
 _tests = threading.BoundedSemaphore(TESTS)
 
 
-def create(tenant: Tenant, columns: dict[str, Any]) -> WebhookEndpoint:
-    """A new endpoint with a secret of its own. Raises Refused 400 when the tenant has enough of them."""
+def create(attempt: Attempt, columns: dict[str, Any]) -> WebhookEndpoint:
+    """A new endpoint with a secret of its own. Raises Refused 400 when the tenant has enough of them, Replayed when
+    another attempt of it made one."""
     with transaction.atomic():
-        Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+        tenant = admission.lock(attempt.tenant.pk)
+        attempt.match()
         if WebhookEndpoint.objects.filter(tenant=tenant).count() >= MAX_ENDPOINTS:
             message = f"A tenant has at most {MAX_ENDPOINTS} webhook endpoints. Delete one first."
             raise Refused(400, "too_many_webhooks", message)
         now = clock.now()
-        return WebhookEndpoint.objects.create(
+        made = WebhookEndpoint.objects.create(
             tenant=tenant, secret=webhooks.new_secret(), created_at=now, updated_at=now, **columns
         )
+        attempt.keep(made.public_id)
+    return made
 
 
 def update(endpoint: WebhookEndpoint, columns: dict[str, Any]) -> None:
