@@ -10,7 +10,7 @@ import msgspec
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from batches import clock, files, lifecycle, objects, tasks, uploads
+from batches import clock, enqueued, files, lifecycle, objects, tasks, uploads
 from batches.core import jsonl, planning, requests
 from batches.core.requests import Fault, Request
 from batches.core.states import Status
@@ -258,10 +258,13 @@ def _slice(batch: Batch, index: int, cut: planning.Cut, columns: planning.Column
 
 def _start(batch: Batch, step: Step, plan: Plan, findings: Findings, skipped: Skipped | None) -> bool:
     """The slices, what was skipped and the move to in_progress, in one transaction; False when the batch moved
-    elsewhere meanwhile."""
+    elsewhere meanwhile, or its tenant has too many tokens enqueued."""
     rates = prices.rates_at(plan.models, batch.created_at)
     bad = len(skipped) if skipped else 0
     with transaction.atomic():
+        if fault := enqueued.refusal(batch.tenant_id, sum(row.tokens for row in plan.slices)):
+            _fail(batch, step, fault)
+            return False
         moved = lifecycle.transition(
             batch.pk,
             Status.IN_PROGRESS,

@@ -41,6 +41,7 @@ urlpatterns = [
     path("v1/webhook_endpoints/<str:endpoint_id>/test", webhooks.test),
     path("v1/webhook_endpoints/<str:endpoint_id>/deliveries", webhooks.deliveries),
     path("v1/webhook_endpoints/<str:endpoint_id>/deliveries/<str:delivery_id>/replay", webhooks.replay),
+    path("v1/limits", account.limits),
     # people
     path("", pages.batch_list, name="batch-list"),
     path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),

@@ -1,4 +1,4 @@
-"""The limit on active batches, exact under a race.
+"""The limit on active batches, exact under a race; and the lock that makes it so.
 
 Under `lock`, the lock of the tenant's row, each of any number of racing submissions counts what the others wrote.
 On SQLite the lock is the transaction itself (BEGIN IMMEDIATE).
@@ -25,7 +25,7 @@ def check(tenant: Tenant, active: int, retry_after: Callable[[], int]) -> None:
 
 
 def lock(tenant_id: int) -> Tenant:
-    """Lock the tenant; call it in the transaction that inserts the batch, and `check` with what is active then."""
+    """The tenant's row, locked until the transaction's end: for what must count before it inserts."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("lock() needs the transaction of the insert")
     return Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)

@@ -8,13 +8,14 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches import clock, metering, validation
+from batches import clock, enqueued, intake, metering, uploads, validation
 from batches.api import fields
 from batches.api.serializers import unix
-from batches.core.requests import ENDPOINTS
+from batches.core import requests
 from billing import money, prices
 from billing.models import Price
-from tenants.authentication import tenant_of
+from tenants import throttling
+from tenants.authentication import allowance_of, tenant_of
 from tenants.errors import Refused
 
 SHOWN_DAYS = 30  # of usage, where `from` is not sent
@@ -50,7 +51,7 @@ def _models(request: Request) -> list[dict[str, Any]]:
             "created": min(unix(row.created_at) or 0 for row in rows),
             "owned_by": tenant.name if rows[0].tenant_id else "system",
             "prices": _prices(priced.get(name)),
-            "endpoints": ENDPOINTS,
+            "endpoints": requests.ENDPOINTS,
         }
         for name, rows in sorted(found.items())
     ]
@@ -121,3 +122,36 @@ def _taken(taken: dict[str, int]) -> dict[str, Any]:
         "total_tokens": taken["input_tokens"] + taken["output_tokens"],
         "cost": {"usd": money.usd(taken["cost"]), "currency": "usd"},
     }
+
+
+@api_view(["GET", "HEAD"])
+def limits(request: Request) -> Response:
+    """What the tenant may have, and what is left of it."""
+    fields.query(request)
+    tenant, rate = tenant_of(request), allowance_of(request)
+    return Response(
+        {
+            "object": "limits",
+            "plan": tenant.plan,
+            "active_batches": _left(tenant.active_batch_limit, intake.active(tenant.pk).count()),
+            "enqueued_tokens": _left(tenant.enqueued_token_limit, enqueued.tokens(tenant.pk)),
+            "requests_per_minute": {
+                "limit": rate.limit,
+                "remaining": rate.remaining,
+                "reset": throttling.duration(rate.reset),
+            },
+            "file": {"bytes": uploads.MAX_BYTES, "lines": uploads.MAX_LINES},
+            "line": {"bytes": requests.MAX_LINE, "nesting": requests.MAX_DEPTH},
+            "custom_id": {"characters": requests.MAX_CUSTOM_ID},
+            "metadata": {
+                "pairs": intake.MAX_METADATA,
+                "key_characters": intake.MAX_METADATA_KEY,
+                "value_characters": intake.MAX_METADATA_VALUE,
+            },
+            "batch": {"seconds": int(intake.WINDOW.total_seconds())},
+        }
+    )
+
+
+def _left(limit: int | None, used: int) -> dict[str, int | None]:
+    return {"limit": limit, "used": used, "remaining": None if limit is None else max(limit - used, 0)}
