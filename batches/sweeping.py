@@ -9,7 +9,7 @@ from batches.core import states
 from batches.core.states import Status
 from batches.engine import leases
 from batches.models import Batch, Slice
-from batches.webhooks import delivering
+from batches.webhooks import delivering, endpoints
 from batches.webhooks import leasing as deliveries
 
 STALE = timedelta(seconds=5)  # a step nobody took up in this time is rung for again
@@ -72,3 +72,4 @@ def _tidy() -> None:
     idempotency.prune()
     tasks.prune(clock.now() - FAILURES_KEPT)
     deliveries.prune()
+    endpoints.forget_secrets()

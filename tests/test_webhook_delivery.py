@@ -112,6 +112,7 @@ def test_an_end_that_can_not_be_written_down_is_none(
     assert batch.status == Status.FINALIZING and not WebhookDelivery.objects.exists()
 
 
+@pytest.mark.sqlite_only
 def test_without_an_endpoint_an_end_costs_one_query(owner: Person) -> None:
     [batch] = make_batches(owner.tenant, status=Status.FINALIZING)
     with CaptureQueriesContext(connection) as captured:
@@ -160,6 +161,7 @@ ANSWERS: list[tuple[Any, int | None, str | None]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.sqlite_only
 def test_what_an_answer_means(owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "TOTAL", 0.5)
     monkeypatch.setattr(sending, "POLITE_SECONDS", 0.2)
@@ -176,6 +178,7 @@ def test_what_an_answer_means(owner: Person, receiver: Receiver, monkeypatch: py
         assert len(receiver.received) == number and (logged["next_attempt_at"] is not None) == bool(error)
 
 
+@pytest.mark.sqlite_only
 def test_nobody_listens(owner: Person, receiver: Receiver) -> None:
     made = endpoint(owner, "http://127.0.0.1:1/")
     end(owner)

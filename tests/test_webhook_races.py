@@ -137,6 +137,7 @@ def test_an_endpoint_deleted_while_an_event_is_written(owner: Person, receiver: 
     assert not WebhookEndpoint.objects.exists() and not WebhookDelivery.objects.exists()
 
 
+@pytest.mark.sqlite_only
 def test_a_receiver_that_hangs_holds_up_nobody(owner: Person, outsider: Person, receiver: Receiver) -> None:
     """The owner's hang in their places, and many more of theirs wait: the outsider's go out meanwhile."""
     release = threading.Event()
@@ -164,6 +165,28 @@ def test_a_receiver_that_hangs_holds_up_nobody(owner: Person, outsider: Person, 
 
     at_once(2, lambda number: (deliver, watch)[number]())
     assert len(receiver.received) == 20
+
+
+def test_one_task_sends_and_another_leaves_at_once(owner: Person, outsider: Person, receiver: Receiver) -> None:
+    endpoint(owner, receiver.url)
+    endpoint(outsider, receiver.url)
+    end(owner)
+    assert leasing.claim("somebody", ())
+    end(outsider)
+    deliver()
+    assert not receiver.received
+    pass_time()
+    deliver()
+    assert len(receiver.received) == 2
+
+
+def test_a_task_hands_over_what_is_left(owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint(owner, receiver.url)
+    end(owner)
+    OrmQ.objects.all().delete()
+    monkeypatch.setattr(delivering, "CLAIMING", 0)
+    deliver()
+    assert OrmQ.objects.count() == 1 and not receiver.received
 
 
 def test_the_queue_may_lose_its_tasks(owner: Person, receiver: Receiver) -> None:
@@ -196,6 +219,7 @@ def test_old_entries_go(owner: Person, receiver: Receiver) -> None:
     assert [each["id"] for each in deliveries(owner, made)] == [kept]
 
 
+@pytest.mark.sqlite_only
 def test_no_secret_in_a_log(owner: Person, receiver: Receiver, caplog: Any, monkeypatch: Any) -> None:
     caplog.set_level(0)
     made = endpoint(owner, receiver.url)

@@ -66,6 +66,13 @@ def rotate(endpoint: WebhookEndpoint, overlap: bool) -> str:
     return secret
 
 
+def forget_secrets() -> None:
+    """Remove former secrets that sign no more."""
+    ended = WebhookEndpoint.objects.filter(previous_until__lte=clock.now())
+    if ended.exists():
+        ended.update(previous_secret="", previous_until=None)
+
+
 def delete(endpoint: WebhookEndpoint) -> None:
     """Remove it with its log. Locked before its deliveries are: an event that is being written waits, or is first."""
     with transaction.atomic():
