@@ -7,8 +7,9 @@ DEVELOPMENT := $(VENV)/.development
 PEERS := .venv-peers/.installed
 COMPAT := .venv-compat/.installed
 
-# pure ones, and those that start services of their own: beside the others, since they mostly wait
-PROCESSES := tests/core tests/test_service.py tests/test_up.py tests/test_supervisor.py tests/test_operator.py
+# those that a second database can't change, and those that start services of their own: beside the others, since they
+# mostly wait. The three parts of `make test` should take about as long as each other.
+PROCESSES := tests/core $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness)
 
 .PHONY: help setup demo run test test-processes test-sqlite test-postgres soak compat lint format bench clean
 

@@ -25,6 +25,7 @@ from provocative.urls import urlpatterns
 from tests.service import ROOT, Service, running
 from tests.witness import Witness
 
+pytestmark = pytest.mark.sqlite_only  # they read the same on both
 ROOMS = ("provocative", "batches", "billing", "tenants")
 PAGES = ("api", "architecture", "errors", "operating", "reliability", "webhooks")
 MODEL = "smollm2-135m"

@@ -71,7 +71,10 @@ def when(results: int, action: Callable[[], object]) -> Callable[[], bool]:
     return stop
 
 
-def test_passing_faults_are_retried_and_lasting_ones_fail_alone(owner: Person, witness: Witness, work: Work) -> None:
+def test_passing_faults_are_retried_and_lasting_ones_fail_alone(
+    owner: Person, witness: Witness, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batches.core.retrying.BACKOFF_BASE", 0.2)
     rates = {"500": 0.05, "503": 0.03, "429": 0.05, "reset": 0.03, "html": 0.02, "truncate": 0.03}
     witness.configure(fault_rates=rates, lasting_rates={"400": 0.02}, seed=7)
     batch = submit(owner, numbered(400))
@@ -220,10 +223,12 @@ def test_a_graceful_stop_sends_no_line_twice(owner: Person, witness: Witness, wo
 
 
 def test_a_handover_after_its_time_sends_no_line_twice(owner: Person, witness: Witness, work: Work) -> None:
-    witness.configure(latency_ms=[5, 10])
-    batch = submit(owner, numbered(600))
-    for _ in range(20):
-        runner.run(stop=lambda: False, seconds=0.05, idle=0.1)
+    witness.configure(latency_ms=[60, 80])
+    batch, done = submit(owner, numbered(600)), [0]
+    for _ in range(5):
+        runner.run(stop=lambda: False, seconds=0.2)
+        done.append(Result.objects.count())
+    assert len(set(done)) > 2 and done[-1] < 600, f"too few handed over amid the work: {done}"
     work()
     ledgers_agree(owner, batch)
     assert set(witness.requests_by_marker().values()) == {1}

@@ -125,7 +125,7 @@ def test_kills_from_outside_fail_no_line(owner: Person, witness: Witness) -> Non
 def test_a_suspect_is_run_with_nothing_beside_it(owner: Person, witness: Witness) -> None:
     Upstream.objects.update(max_in_flight=8)
     witness.configure(latency_ms=[10, 10])
-    slow = numbered(32, faults=["sleep-1500"])[31]  # the last line of the suspect, longer than a few turns of the loop
+    slow = numbered(32, faults=["sleep-700"])[31]  # the last line of the suspect, longer than a few turns of the loop
     batch = submit(owner, [*numbered(31), slow, *numbered(64)[32:]])
     Slice.objects.filter(batch=batch, index=1).update(attempts=2)
     first = run_in_child(lambda: runner.run(idle=0.3))
