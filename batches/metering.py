@@ -22,7 +22,7 @@ _ADD = (
 def measured(records: list[Record]) -> dict[str, int]:
     """What these lines took, by the names of MEASURES: tokens of charged lines, pico-USD."""
     delivered = sum(not record.error_code for record in records)
-    charged = [record.usage for record in records if not record.error_code and not record.flag]
+    charged = [record.usage for record in records if record.charged]
     return {
         "completed": delivered,
         "failed": len(records) - delivered,

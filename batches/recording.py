@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from batches.core.answers import NO_USAGE, Usage
+from batches.core.answers import NO_USAGE, UNCHARGED, Usage
 from batches.models import Batch, Segment
 
 COLUMNS = (
@@ -33,6 +33,10 @@ class Record(NamedTuple):
     attempts: int = 0
     upstream: int | None = None
     latency_ms: int = 0
+
+    @property
+    def charged(self) -> bool:
+        return not self.error_code and self.flag != UNCHARGED
 
 
 class Packed(NamedTuple):

@@ -148,10 +148,10 @@ def running(*options: str, server: Path = environment.HOME / "pg") -> Iterator[S
         service.remove()
 
 
-def upload(client: httpx.Client, lines: list[dict[str, Any]]) -> dict[str, Any]:
+def upload(client: httpx.Client, lines: list[dict[str, Any]], **fields: str) -> dict[str, Any]:
     """Submit lines; the batch."""
     content = "".join(json.dumps(line) + "\n" for line in lines)
-    answer = client.post("/v1/batch", files={"file": ("batch.jsonl", content.encode())})
+    answer = client.post("/v1/batch", files={"file": ("batch.jsonl", content.encode())}, data=fields)
     assert answer.status_code == 200, answer.text
     batch: dict[str, Any] = answer.json()
     return batch

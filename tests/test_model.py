@@ -2,10 +2,12 @@
 
 import importlib.util
 from decimal import Decimal
+from typing import Any
 
+import httpx
 import pytest
 
-from tests.service import ended, output, running, upload
+from tests.service import Service, ended, output, running, upload
 
 MODEL = "smollm2-135m"
 
@@ -15,7 +17,7 @@ pytestmark = [
 ]
 
 
-def question(number: int, text: str) -> dict[str, object]:
+def question(number: int, text: str) -> dict[str, Any]:
     messages = [{"role": "user", "content": text}]
     body = {"model": MODEL, "messages": messages, "max_tokens": 12, "temperature": 0}
     return {"custom_id": f"q{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -35,4 +37,31 @@ def test_three_questions_to_the_real_model() -> None:
         used = sum(line["response"]["body"]["usage"]["total_tokens"] for line in lines)
         assert done["usage"]["total_tokens"] == used > 3
         assert Decimal(done["cost"]["usd"]) > 0
+        what_other_endpoints_report_is_counted(client)
+        of_two_choices_it_counts_one(client, service)
         assert service.stop() == 0
+
+
+def what_other_endpoints_report_is_counted(client: httpx.Client) -> None:
+    asked: dict[str, dict[str, object]] = {
+        "/v1/completions": {"prompt": "Birds are", "max_tokens": 6},
+        "/v1/responses": {"input": "Say hi.", "max_output_tokens": 6},
+    }
+    for endpoint, body in asked.items():
+        line = {"custom_id": "a", "body": {"model": MODEL, **body}}
+        done = ended(client, upload(client, [line], endpoint=endpoint)["id"])
+        (answer,) = output(client, done["id"])
+        usage = answer["response"]["body"]["usage"]
+        assert done["usage"]["total_tokens"] == usage["total_tokens"] > 6
+        assert done["usage"]["output_tokens"] == usage.get("completion_tokens", usage.get("output_tokens")) == 6
+
+
+def of_two_choices_it_counts_one(client: httpx.Client, service: Service) -> None:
+    """Should llama.cpp count both one day, the flag goes, and this test with it."""
+    line = question(0, "Name many birds.")
+    line["body"] |= {"n": 2, "max_tokens": 8}
+    done = ended(client, upload(client, [line])["id"])
+    (answer,) = output(client, done["id"])
+    assert [choice["finish_reason"] for choice in answer["response"]["body"]["choices"]] == ["length"] * 2
+    assert done["usage"]["output_tokens"] == answer["response"]["body"]["usage"]["completion_tokens"] == 8
+    assert service.sql("SELECT flag FROM batches_result WHERE flag <> ''") == [("usage_low",)]

@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from batches.core import counting
+from batches.core.asking import ABSENT, CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
+
 MAX_TOKENS = 10**8  # a line that claims more is not believed
-EMBEDDINGS = "/v1/embeddings"
+UNCHARGED = "usage_missing"
 MAX_TEXT = 64 * 1024  # bytes kept of a failure's body that is not JSON
 RETRIED_STATUS = frozenset({408, 425, 429})
 COOLING_STATUS = frozenset({401, 403})
@@ -48,24 +51,30 @@ class Verdict(NamedTuple):
     flag: str = ""
     cools: bool = False  # the upstream itself is at fault: let it rest, and count no attempt
 
+    @property
+    def charged(self) -> bool:
+        return self.delivered and self.flag != UNCHARGED
+
 
 class _Object(msgspec.Struct):
     """Any JSON object."""
 
 
-class _Chat(msgspec.Struct):
-    choices: list[_Object]
-    usage: msgspec.Raw = msgspec.Raw()
+class _Answer(msgspec.Struct, kw_only=True):
+    object: msgspec.Raw = ABSENT
+    usage: msgspec.Raw = ABSENT
 
 
-class _Embeddings(msgspec.Struct):
-    data: list[_Object]
-    usage: msgspec.Raw = msgspec.Raw()
+class _Choices(_Answer):
+    made: list[counting.Choice] = msgspec.field(name="choices")
 
 
-class _Response(msgspec.Struct):
-    output: list[_Object]
-    usage: msgspec.Raw = msgspec.Raw()
+class _Embeddings(_Answer):
+    made: list[_Object] = msgspec.field(name="data")
+
+
+class _Response(_Answer):
+    made: list[_Object] = msgspec.field(name="output")
 
 
 class _Details(msgspec.Struct):
@@ -82,24 +91,28 @@ class _Usage(msgspec.Struct):
 
 
 _SHAPES: dict[
-    str, msgspec.json.Decoder[_Chat] | msgspec.json.Decoder[_Embeddings] | msgspec.json.Decoder[_Response]
+    str, msgspec.json.Decoder[_Choices] | msgspec.json.Decoder[_Embeddings] | msgspec.json.Decoder[_Response]
 ] = {
-    "/v1/chat/completions": msgspec.json.Decoder(_Chat),
-    "/v1/completions": msgspec.json.Decoder(_Chat),
-    "/v1/embeddings": msgspec.json.Decoder(_Embeddings),
-    "/v1/responses": msgspec.json.Decoder(_Response),
+    CHAT: msgspec.json.Decoder(_Choices),
+    COMPLETIONS: msgspec.json.Decoder(_Choices),
+    EMBEDDINGS: msgspec.json.Decoder(_Embeddings),
+    RESPONSES: msgspec.json.Decoder(_Response),
 }
+_OBJECTS = {
+    CHAT: b'"chat.completion"', COMPLETIONS: b'"text_completion"', EMBEDDINGS: b'"list"', RESPONSES: b'"response"',
+}  # fmt: skip
+_OTHERS = {*_OBJECTS.values(), b'"chat.completion.chunk"', b'"error"'}  # a server's own word for it is none of ours
 _usage = msgspec.json.Decoder(_Usage)
 _ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
-def judge(endpoint: str, answer: Answer) -> Verdict:
-    """The table "Outcomes and money" of the design, as a function."""
+def judge(endpoint: str, answer: Answer, asked: bytes = b"") -> Verdict:
+    """The table "Outcomes and money" of the design, as a function. `asked` is the request's body."""
     status = answer.status
     if status == 0:
         return Verdict(final=False, code=answer.error, cools=answer.unsent)
     if 200 <= status < 300:
-        return _success(endpoint, answer)
+        return _success(endpoint, answer, asked)
     if 300 <= status < 400:
         return Verdict(final=True, code="upstream_redirect")
     if status in COOLING_STATUS:
@@ -108,7 +121,7 @@ def judge(endpoint: str, answer: Answer) -> Verdict:
     return Verdict(final=not retried, status=status, body=_as_json(answer.body))
 
 
-def _success(endpoint: str, answer: Answer) -> Verdict:
+def _success(endpoint: str, answer: Answer, asked: bytes) -> Verdict:
     body = answer.body
     try:
         if not body.isascii():
@@ -117,19 +130,19 @@ def _success(endpoint: str, answer: Answer) -> Verdict:
         line = _one_line(body)
     except _ERRORS:
         return Verdict(final=False, code="invalid_upstream_response")
-    listed = (
-        shape.choices if isinstance(shape, _Chat) else shape.data if isinstance(shape, _Embeddings) else shape.output
-    )
-    if not listed:
+    named = bytes(shape.object)
+    if not shape.made or (named in _OTHERS and named != _OBJECTS[endpoint]):
         return Verdict(final=False, code="invalid_upstream_response")
     usage = _believable(bytes(shape.usage), makes_none=endpoint == EMBEDDINGS)
+    choices = shape.made if isinstance(shape, _Choices) else []
+    low = usage is not None and counting.too_few(endpoint, asked, choices, usage.output)
     return Verdict(
         final=True,
         delivered=True,
         status=answer.status,
         body=line,
         usage=usage or NO_USAGE,
-        flag="" if usage else "usage_missing",
+        flag="usage_missing" if usage is None else "usage_low" if low else "",
     )
 
 

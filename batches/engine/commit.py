@@ -15,6 +15,7 @@ from msgspec import json
 
 from batches import clock, lifecycle, metering, recording
 from batches.core import caps
+from batches.core.answers import UNCHARGED
 from batches.core.rendering import render
 from batches.core.states import CLOSING, TAKING, Status
 from batches.engine import leases
@@ -25,6 +26,8 @@ from batches.recording import Packed, Record
 from billing import money
 
 log = logging.getLogger(__name__)
+
+_told: set[int | None] = set()  # upstreams whose low counts were reported by this process
 
 
 def commit(outcomes: list[Outcome]) -> None:
@@ -58,7 +61,7 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: da
         packed = recording.pack(list(fresh.values()))
     if fresh:
         recording.record(batch, packed, now)
-        _report_uncharged(batch, packed.records)
+        _report_flagged(batch, packed.records)
     taken = metering.measured(packed.records)
     _count(batch, taken, stored=len(fresh), wasted=len(outcomes) - len(fresh))
     if fresh:
@@ -81,10 +84,19 @@ def _pause_at_caps(batch: Batch) -> None:
         batch.paused_reason = reason
 
 
-def _report_uncharged(batch: Batch, records: list[Record]) -> None:
-    """An upstream that reports no believable usage works for nothing: its operator should know."""
-    for upstream, count in Counter(record.upstream for record in records if record.flag).items():
-        log.warning("upstream %s: %d answers of %s without a believable usage, not charged", upstream, count, batch)
+def _report_flagged(batch: Batch, records: list[Record]) -> None:
+    """An upstream that reports no believable usage works for nothing, one that counts too little for too little: its
+    operator should know. The latter once: it does so with every line that asks for several choices."""
+    for (upstream, flag), count in Counter((record.upstream, record.flag) for record in records if record.flag).items():
+        if flag == UNCHARGED:
+            log.warning("upstream %s: %d answers of %s without a believable usage, not charged", upstream, count, batch)
+        elif upstream not in _told:
+            _told.add(upstream)
+            log.warning(
+                "upstream %s reports fewer tokens than its choices must have taken (%s, n > 1): charged as reported",
+                upstream,
+                batch,
+            )
 
 
 def _record(outcome: Outcome) -> Record:
@@ -106,7 +118,7 @@ def _record(outcome: Outcome) -> Record:
 
 def _cost(outcome: Outcome) -> int:
     verdict = outcome.verdict
-    return money.cost(outcome.line.held.rates, *verdict.usage) if verdict.delivered and not verdict.flag else 0
+    return money.cost(outcome.line.held.rates, *verdict.usage) if verdict.charged else 0
 
 
 def _count(batch: Batch, taken: dict[str, int], stored: int, wasted: int) -> None:

@@ -239,7 +239,7 @@ class Pump:
             raise
         finally:
             channel.busy -= 1
-        verdict = judge(held.endpoint, answer)
+        verdict = judge(held.endpoint, answer, line.body)
         if channel.own_model and verdict.delivered:
             verdict = verdict._replace(body=replace_model(verdict.body, channel.public_model))
         asked = None if verdict.final else retrying.retry_after(answer.retry_after, datetime.now(UTC))

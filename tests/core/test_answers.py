@@ -130,6 +130,27 @@ def test_a_2xx_that_is_no_answer_is_tried_again(endpoint: str, body: bytes) -> N
     assert judge(endpoint, Answer(200, body)) == Verdict(final=False, code="invalid_upstream_response")
 
 
+OBJECTS = {CHAT: "chat.completion", COMPLETIONS: "text_completion", EMBEDDINGS: "list", RESPONSES: "response"}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("other", ENDPOINTS)
+def test_the_answer_of_another_endpoint_is_none(endpoint: str, other: str) -> None:
+    named, unnamed = answer(other, object=OBJECTS[other]), answer(other)
+    assert judge(endpoint, named).delivered == (endpoint == other)
+    alike = {endpoint, other} <= {CHAT, COMPLETIONS}
+    assert judge(endpoint, unnamed).delivered == (endpoint == other or alike)
+    assert judge(endpoint, answer(endpoint, object=OBJECTS[other])).delivered == (endpoint == other)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_an_object_of_a_servers_own_is_no_reason_to_refuse(endpoint: str) -> None:
+    own: list[Any] = ["odd", None, 5, {}, ["list"], "chat.completion.v2"]
+    assert all(judge(endpoint, answer(endpoint, object=name)).delivered for name in own)
+    for name in ("error", "chat.completion.chunk"):
+        assert not judge(endpoint, answer(endpoint, object=name)).delivered
+
+
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_every_truncation_of_an_answer_is_tried_again(endpoint: str) -> None:
     whole = answer(endpoint).body

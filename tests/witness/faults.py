@@ -19,7 +19,7 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 EMBEDDINGS, RESPONSES = "/v1/embeddings", "/v1/responses"
 MARKER = re.compile(rb"line:[A-Za-z0-9_-]+")
 SCRIPT = re.compile(rb"fault:([a-z0-9-]+)(?::(\d{1,9}))?(?::ra=([A-Za-z0-9-]+))?")
-PARAMETERISED = re.compile(r"(sleep|cached)-(\d{1,9})")
+PARAMETERISED = re.compile(r"(sleep|cached|choices)-(\d{1,9})")
 STATUS = re.compile(r"[1-5]\d\d")
 MOST_RANDOM_FAULTS, LAST_RANDOM_ATTEMPT = 3, 20
 BOMB_MEGABYTES = 300
@@ -207,6 +207,12 @@ def answer(ask: Ask, cached: int = 0, literals: tuple[str, str] | None = None, d
     return ("{" + ",".join(members) + "}").encode()
 
 
+def several(ask: Ask, count: int) -> bytes:
+    """A good answer with its choice so many times; its usage counts one, as llama.cpp's does."""
+    content = json.loads(answer(ask))
+    return json.dumps(content | {"choices": content["choices"] * count}).encode()
+
+
 @cache
 def gzip_bomb() -> bytes:
     """A gzip stream of 300 MB of zeros, put together from one compressed megabyte repeated."""
@@ -266,6 +272,9 @@ MAKERS: dict[str, Callable[[Ask], Reply]] = {
     "gzip-bomb": _good("gzip-bomb", lambda ask: gzip_bomb(), "Content-Encoding: gzip\r\n"),
     "endless": lambda ask: _chunked(b'{"choices": [', "endless", repeat(FILLER)),
     "redirect": lambda ask: Reply(http(302, b"{}", "Location: /witness/trap\r\n"), "redirect"),
+    "other-endpoint": _good(
+        "other-endpoint", lambda ask: answer(ask._replace(path=CHAT if ask.path != CHAT else EMBEDDINGS))
+    ),
     "invalid-json": _good("invalid-json", lambda ask: b'{"choices": ['),
     "nan": _good("nan", lambda ask: answer(ask)[:-1] + b',"score":NaN}'),
     "duplicate": lambda ask: Reply(http(200, answer(ask)) * 2, "duplicate"),
@@ -297,4 +306,6 @@ def compose(step: Step | None, ask: Ask) -> Reply:
     number = int(found[2])
     if found[1] == "cached":
         return Reply(http(200, answer(ask, cached=number)))
+    if found[1] == "choices":
+        return Reply(http(200, several(ask, number)))
     return Reply(http(200, answer(ask)), delay=number / 1000)
