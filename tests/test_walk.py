@@ -1,0 +1,362 @@
+"""Every address, by every method, for everybody who may not: nothing of another tenant is seen or changed.
+
+A route that is new in provocative.urls belongs into ROUTES, or the first test fails; a path variable's ids into `ids`.
+"""
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import URLPattern
+from django.utils import timezone
+
+from batches.core.states import Status
+from batches.models import Batch, File, Upstream
+from provocative.urls import urlpatterns
+from tenants import keys
+from tenants.models import ApiKey, Membership, Tenant, User
+from tests.conftest import Person, person
+from tests.witness import Witness, request_line
+
+pytestmark = pytest.mark.sqlite_only  # who may is decided before a database could make a difference
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+SAFE = ("GET", "HEAD", "OPTIONS")  # that need batch:read, every other batch:write
+READ = "GET HEAD"
+
+
+class Route(NamedTuple):
+    """An address: the methods that it takes, whom it serves, and where else than in its path it takes ids."""
+
+    takes: str
+    serves: str = "keys"  # or people (signed in), anyone, staff
+    queries: tuple[tuple[str, str], ...] = ()  # a query's name, the kind of its id
+    bodies: tuple[dict[str, str], ...] = ()  # JSON bodies of a POST; a value that is a kind of id stands for such ids
+
+
+ROUTES = {
+    "healthz": Route(READ, "anyone"),
+    "readyz": Route(READ, "anyone"),
+    "v1/batch": Route("GET HEAD POST", queries=(("after", "batch_id"),)),
+    "v1/batch/<str:batch_id>": Route(READ),
+    "v1/batch/<str:batch_id>/output": Route(READ),
+    "v1/batch/<str:batch_id>/errors": Route(READ),
+    "v1/batch/<str:batch_id>/cancel": Route("POST"),
+    "v1/batch/<str:batch_id>/resume": Route("POST"),
+    "v1/batch/<str:batch_id>/retry": Route("POST"),
+    "": Route(READ, "people", queries=(("after", "batch_id"),)),
+    "login": Route("GET HEAD POST", "anyone"),
+    "logout": Route("POST", "anyone"),
+    "admin/": Route("", "staff"),
+}
+UNKNOWN = {"batch_id": "batch_" + "0" * 24, "file_id": "file-" + "0" * 24, "model": "nobody"}
+
+
+def ids(owner: Person) -> dict[str, list[str]]:
+    """What the owner has, by kind: foreign ids for everybody else."""
+    return {
+        "batch_id": list(Batch.objects.filter(tenant=owner.tenant).values_list("public_id", flat=True)),
+        "file_id": list(File.objects.filter(tenant=owner.tenant).values_list("public_id", flat=True)),
+        "model": list(Upstream.objects.filter(tenant=owner.tenant).values_list("model", flat=True)),
+    }
+
+
+def test_every_route_is_in_the_matrix() -> None:
+    patterns: list[Any] = urlpatterns
+    assert {str(pattern.pattern) for pattern in patterns} == set(ROUTES)
+
+
+# --- the world -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def owned(owner: Person, witness: Witness, work: Any) -> dict[str, list[str]]:
+    """An ended batch with outputs, an open one, and a model that is the owner's alone."""
+    Upstream.objects.create(tenant=owner.tenant, model="secret-model", base_url=witness.base_url)
+    lines = [request_line("secret-line"), request_line("x", custom_id="secret-custom", faults=["400"])]
+    assert owner.submit(lines, metadata='{"secret-metadata": "1"}').status_code == 200
+    work()
+    assert Batch.objects.get().status == Status.COMPLETED
+    assert owner.submit(lines).status_code == 200
+    Tenant.objects.filter(pk=owner.tenant.pk).update(name="secret-name")
+    File.objects.update(filename="secret-filename")
+    return ids(owner)
+
+
+class Actor(NamedTuple):
+    """Somebody, and what an address that serves keys answers them: None where it depends on more than who they are."""
+
+    client: Client
+    headers: dict[str, str]
+    answer: tuple[int, str] | None
+    may: str = "read write"
+
+
+def actors(owner: Person, outsider: Person) -> dict[str, Actor]:
+    past = timezone.now() - timedelta(seconds=1)
+    revoked, expired = keys.create(outsider.tenant)[1], keys.create(outsider.tenant, expires_at=past)[1]
+    assert ApiKey.objects.filter(digest=keys.digest(revoked)).update(revoked_at=past)
+    suspended = person("suspended", suspended=True).key
+    unknown, missing = (401, "invalid_api_key"), (401, "missing_api_key")
+
+    def keyed(key: str, answer: tuple[int, str] | None = None, may: str = "read write") -> Actor:
+        client = Client(raise_request_exception=False)
+        return Actor(client, {"Authorization": f"Bearer {key}"} if key else {}, answer, may)
+
+    def scoped(*scopes: str) -> str:
+        return keys.create(outsider.tenant, scopes=scopes)[1]
+
+    return {
+        "no key": keyed("", missing),
+        "malformed key": keyed(outsider.key[:-1], unknown),
+        "unknown key": keyed(keys.generate(), unknown),
+        "revoked key": keyed(revoked, unknown),
+        "expired key": keyed(expired, unknown),
+        "suspended": keyed(suspended, (403, "tenant_suspended")),
+        "session of the owner's": keyed("", missing)._replace(client=signed_in("of-owner@example.com", owner.tenant)),
+        "session of staff": keyed("", missing)._replace(client=signed_in("staff@example.com", is_superuser=True)),
+        "foreign key": keyed(outsider.key),
+        "foreign key that reads": keyed(scoped("batch:read"), may="read"),
+        "foreign key that writes": keyed(scoped("batch:write"), may="write"),
+        "foreign key without scopes": keyed(scoped(), may=""),
+    }
+
+
+def signed_in(email: str, *tenants: Tenant, **fields: Any) -> Client:
+    user = User.objects.create_user(email, is_staff="is_superuser" in fields, **fields)
+    for tenant in tenants:
+        Membership.objects.create(tenant=tenant, user=user)
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+    return client
+
+
+class Cell(NamedTuple):
+    """One request of the walk, as its answer depends on the id in it."""
+
+    route: str
+    method: str
+    actor: str
+    kind: str  # of the id; "" without one
+    address: str
+    body: dict[str, str] | None = None
+
+    def sent(self, actor: Actor, an_id: str) -> Any:
+        content = {name: an_id if value == self.kind else value for name, value in (self.body or {}).items()}
+        data: dict[str, Any] = (
+            {} if self.body is None else {"data": json.dumps(content), "content_type": "application/json"}
+        )
+        address = self.address.replace("{id}", an_id)
+        return actor.client.generic(self.method, address, headers=actor.headers, **data)
+
+
+def cells(route: str, actor: str) -> Iterator[Cell]:
+    """Every method, with the id in the path, in each query, and in each body."""
+    known = ROUTES[route]
+    variable = route.partition("<str:")[2].partition(">")[0]
+    address = "/" + route.replace(f"<str:{variable}>", "{id}")
+    for method in METHODS:
+        yield Cell(route, method, actor, variable, address)
+        for name, kind in known.queries:
+            yield Cell(route, method, actor, kind, f"{address}?{name}={{id}}")
+    for body in known.bodies:
+        kind = next((value for value in body.values() if value in UNKNOWN), "")
+        yield Cell(route, "POST", actor, kind, address, body)
+
+
+CHANCE = {"x-request-id", "expires"}  # headers that differ from answer to answer
+TOKEN = re.compile(rb'name="csrfmiddlewaretoken" value="\w+"')
+
+
+def told(answer: Any, an_id: str) -> str:
+    """All that an answer says, but for chance, and where it says what it was asked (an address to go on to)."""
+    body = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    headers = {name: value for name, value in answer.items() if name.lower() not in CHANCE}
+    said = f"{answer.status_code} {headers} {TOKEN.sub(b'', body)!r}"
+    return said.replace(an_id, "{id}") if an_id else said
+
+
+def code(answer: Any) -> str | None:
+    if answer.streaming or not answer.content or "json" not in answer.get("Content-Type", ""):
+        return None
+    found: str = answer.json().get("error", {}).get("code", "")
+    return found
+
+
+def everything() -> list[Any]:
+    """Every row of every table of ours, but for the use of keys, and sessions' ends."""
+    models = [model for app in ("tenants", "billing", "batches") for model in apps.get_app_config(app).get_models()]
+    hidden = {"last_used_at", "last_login"}
+    return [
+        [{k: v for k, v in row.items() if k not in hidden} for row in model._default_manager.order_by("pk").values()]
+        for model in models
+    ]
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+class Walk:
+    """Counts cells, and notes each that answers otherwise than documented, or tells of the owner."""
+
+    def __init__(self, owned: dict[str, list[str]], actors: dict[str, Actor]) -> None:
+        self.owned, self.actors = owned, actors
+        self.secrets = ["secret-", *(value for values in owned.values() for value in values)]
+        self.cells: Counter[int] = Counter()
+        self.faults: list[str] = []
+
+    def ask(self, cell: Cell, an_id: str) -> Any:
+        answer = cell.sent(self.actors[cell.actor], an_id)
+        self.cells[answer.status_code] += 1
+        answer.said = told(answer, an_id)
+        if "x-request-id" not in answer or answer.status_code >= 500:
+            self.note(cell, answer, "broke")
+        if any(secret in answer.said for secret in self.secrets):
+            self.note(cell, answer, "leaked")
+        return answer
+
+    def foreign(self, cell: Cell) -> Any:
+        """The answer to an unknown id (or none), to which every foreign one must be equal."""
+        unknown = self.ask(cell, UNKNOWN.get(cell.kind, ""))
+        foreign = self.owned.get(cell.kind, [])
+        for an_id in foreign[:1] if self.actors[cell.actor].answer else foreign:
+            if self.ask(cell, an_id).said != unknown.said:
+                self.note(cell, unknown, f"tells {an_id} from an unknown id")
+        return unknown
+
+    def note(self, cell: Cell, answer: Any, what: str) -> None:
+        self.faults.append(f"{what}: {cell} {answer.status_code} {code(answer)}")
+
+    def report(self, what: str) -> None:
+        print(f"{what}: {self.cells.total()} cells {dict(sorted(self.cells.items()))}, leaks {len(self.faults)}")
+        assert not self.faults, "\n".join(self.faults[:20])
+
+
+def expected(cell: Cell, actor: Actor) -> tuple[int, str] | None:
+    """What an address that serves keys answers; None where the request is one's own."""
+    if actor.answer:
+        return actor.answer
+    if ("read" if cell.method in SAFE else "write") not in actor.may:
+        return 403, "insufficient_scope"
+    if cell.method not in ROUTES[cell.route].takes.split():
+        return 405, "method_not_allowed"
+    return (404, "") if "{id}" in cell.address and not (cell.method == "POST" and "?" in cell.address) else None
+
+
+def test_keys(owner: Person, outsider: Person, owned: dict[str, list[str]]) -> None:
+    walk = Walk(owned, actors(owner, outsider))
+    before = everything()
+    for route in (name for name, known in ROUTES.items() if known.serves == "keys"):
+        for name, actor in walk.actors.items():
+            for cell in cells(route, name):
+                answer = walk.foreign(cell)
+                wanted = expected(cell, actor)
+                right = wanted is None or answer.status_code == wanted[0]
+                if right and wanted and wanted[1] and cell.method != "HEAD":
+                    right = code(answer) == wanted[1]
+                if not right or code(answer) == "not_found":  # that of an address that is no route
+                    walk.note(cell, answer, f"is not {wanted}")
+    walk.report("keys")
+    assert walk.cells.total() > 1_000
+    assert everything() == before
+
+
+def test_the_owner_is_served_at_each_of_them(owner: Person, owned: dict[str, list[str]]) -> None:
+    """Or the walk would show nothing."""
+    for route, known in ROUTES.items():
+        for cell in cells(route, "owner") if known.serves == "keys" else ():
+            if cell.method in known.takes.split() and cell.method in SAFE:
+                answers = [
+                    cell.sent(Actor(owner.client, {"Authorization": f"Bearer {owner.key}"}, None), an_id)
+                    for an_id in owned.get(cell.kind, [""])
+                ]
+                assert 200 in {answer.status_code for answer in answers}, cell
+
+
+def malformed(key: str, count: int) -> Iterator[str]:
+    """Texts that are no keys, most of them one with a typing error."""
+    dice = random.Random(1)
+    for _ in range(count):
+        at, letter = dice.randrange(len(key)), dice.choice(keys.ALPHABET + "-_ .=/é\t")
+        changed = dice.choice([
+            key[:at] + letter + key[at + 1 :], key[:at] + letter + key[at:], key[:at] + key[at + 1 :], key[:at], key[at:],
+            key.swapcase(), keys.PREFIX + "".join(dice.choices(keys.ALPHABET, k=34)), f"sk-{at}", "", letter * at,
+        ])  # fmt: skip
+        if changed.strip() != key:
+            yield changed
+
+
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_malformed_keys_cost_no_query(owner: Person, count: int) -> None:
+    refused = 0
+    with CaptureQueriesContext(connection) as captured:
+        for key in malformed(owner.key, count):
+            answer = owner.client.get("/v1/batch", headers={"Authorization": f"Bearer {key}"})
+            assert (answer.status_code, code(answer)) == (401, "invalid_api_key"), key
+            refused += 1
+    print(f"{refused} malformed keys: queries {len(captured)}")
+    assert len(captured) == 0 and refused > count * 9 // 10
+
+
+# --- people, anyone, staff --------------------------------------------------------------------------------------------
+
+
+def test_pages(owner: Person, outsider: Person, owned: dict[str, list[str]]) -> None:
+    """Who is not signed in, or with a key alone, is sent to sign in; who is of another tenant sees what is unknown."""
+    former = signed_in("former@example.com", owner.tenant)
+    User.objects.filter(email="former@example.com").update(is_active=False)
+    someone = {name: actor for name, actor in actors(owner, outsider).items() if not name.startswith("session")} | {
+        "owner's key": Actor(Client(), {"Authorization": f"Bearer {owner.key}"}, None),
+        "deactivated": Actor(former, {}, None),
+        "session of another tenant": Actor(signed_in("of-outsider@example.com", outsider.tenant), {}, None),
+        "session of nobody": Actor(signed_in("nobody@example.com"), {}, None),
+    }
+    walk = Walk(owned, someone)
+    before = everything()
+    for route, known in ROUTES.items():
+        for name in someone if known.serves in ("people", "anyone") else ():
+            for cell in cells(route, name):
+                answer = walk.foreign(cell)
+                stranger = known.serves == "people" and not name.startswith("session of")
+                to_sign_in = answer.status_code == 302 and answer["Location"].startswith("/login?next=")
+                if stranger and not (to_sign_in or answer.status_code in (403, 405)):
+                    walk.note(cell, answer, "was let in")
+    walk.report("pages")
+    assert everything() == before
+
+
+def admin_addresses(patterns: list[Any], prefix: str = "/admin/") -> Iterator[str]:
+    for pattern in patterns:
+        path = prefix + str(pattern.pattern).removesuffix("$")
+        if isinstance(pattern, URLPattern):
+            yield path
+        else:
+            yield from admin_addresses(pattern.url_patterns, path)
+
+
+def test_the_admin_lets_nobody_in_but_staff(owner: Person, outsider: Person, owned: dict[str, list[str]]) -> None:
+    everybody = actors(owner, outsider)
+    someone = {name: everybody[name] for name in ("no key", "session of the owner's", "foreign key")}
+    walk = Walk(owned, someone)
+    before = everything()
+    for path in admin_addresses(admin.site.get_urls()):
+        for name in someone if path not in ("/admin/login/", "/admin/logout/") else ():
+            for method in ("GET", "POST", "DELETE"):
+                cell = Cell("admin/", method, name, "", re.sub("<.*?>", "1", path.split("^")[0]))
+                answer = walk.ask(cell, "")
+                to_sign_in = answer.status_code == 302 and "/admin/login/" in answer["Location"]
+                if not (to_sign_in or answer.status_code in (403, 404, 405)):
+                    walk.note(cell, answer, "was let in")
+    walk.report("admin")
+    assert walk.cells.total() > 500
+    assert everything() == before
