@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular_sidecar",  # Redoc's script
     "django_q",
 ]
 MIDDLEWARE = [
@@ -118,6 +119,14 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "provocative.errors.IgnoreAccept",
     "EXCEPTION_HANDLER": "provocative.errors.handle",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "batches.api.openapi.generator.Described",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Provocative Batch",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "POSTPROCESSING_HOOKS": ["batches.api.openapi.generator.complete"],
+    "SORT_OPERATIONS": False,  # as they stand in urls.py
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # form fields, bytes
 FILE_UPLOAD_HANDLERS: list[str] = []  # no page takes a file; POST /v1/batch brings its own handler

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from batches.api import account, batches, files, live, native, preflight, webhooks
+from batches.api import account, batches, files, live, native, preflight, reference, webhooks
 from batches.web import pages
 from provocative import health
 
@@ -42,7 +42,10 @@ urlpatterns = [
     path("v1/webhook_endpoints/<str:endpoint_id>/deliveries", webhooks.deliveries),
     path("v1/webhook_endpoints/<str:endpoint_id>/deliveries/<str:delivery_id>/replay", webhooks.replay),
     path("v1/limits", account.limits),
+    # the description of all these
+    path("v1/openapi.json", reference.openapi),
     # people
+    path("docs/api", pages.api, name="api"),
     path("", pages.batch_list, name="batch-list"),
     path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),
     path("logout", auth.LogoutView.as_view(), name="logout"),

@@ -24,7 +24,7 @@ from batches.models import Batch, Upstream
 from billing import prices
 from tenants import keys
 from tenants.models import Tenant
-from tests import environment
+from tests import documented, environment
 from tests.receiver import Receiver
 from tests.witness import Witness
 
@@ -82,10 +82,12 @@ class Person(NamedTuple):
     client: Client
 
     def get(self, path: str, **headers: str) -> Any:
-        return self.client.get(path, headers={"Authorization": f"Bearer {self.key}", **headers})
+        answer = self.client.get(path, headers={"Authorization": f"Bearer {self.key}", **headers})
+        return documented.checked("GET", path, answer)
 
     def post(self, path: str, data: Any = None, **headers: str) -> Any:
-        return self.client.post(path, data or {}, headers={"Authorization": f"Bearer {self.key}", **headers})
+        answer = self.client.post(path, data or {}, headers={"Authorization": f"Bearer {self.key}", **headers})
+        return documented.checked("POST", path, answer)
 
     def submit(self, lines: Iterable[Any], **fields: str) -> Any:
         """Upload lines (dicts, or bytes as they are) as a batch."""
@@ -101,7 +103,10 @@ class Person(NamedTuple):
     def lines(self, batch_id: str, what: str = "output") -> list[dict[str, Any]]:
         answer = self.get(f"/v1/batch/{batch_id}/{what}")
         assert answer.status_code == 200, answer.content
-        return [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+        lines = [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+        for line in lines:
+            documented.valid(line, "components", "schemas", "OutputLine")
+        return lines
 
 
 def person(name: str, **fields: Any) -> Person:

@@ -87,6 +87,8 @@ def read_expiry(given: Any, name: str) -> int:
     seconds = given["seconds"]
     if isinstance(seconds, str) and seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
         seconds = int(seconds)
+    if isinstance(seconds, float) and seconds.is_integer():
+        seconds = int(seconds)  # 7200.0 is as whole as 7200
     if type(seconds) is not int or not SHORTEST <= seconds <= LONGEST:
         message = f"{name}: seconds must be a whole number from {SHORTEST} to {LONGEST}."
         raise Refused(400, "invalid_expiry", message, param=name)

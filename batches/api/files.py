@@ -18,7 +18,6 @@ from tenants.authentication import tenant_of
 from tenants.errors import Refused
 
 FIELDS = {"purpose", "expires_after[anchor]", "expires_after[seconds]"}
-MAX_LIMIT = 10_000
 SHOWN = (File.Purpose.BATCH, File.Purpose.BATCH_OUTPUT)
 
 
@@ -82,7 +81,7 @@ def _read(http: HttpRequest) -> int | None:
 
 def _list(request: Request) -> Response:
     fields.query(request, "after", "limit", "order", "purpose")
-    limit = paging.limit(request, MAX_LIMIT, MAX_LIMIT)
+    limit = paging.limit(request, paging.MAX_FILES, paging.MAX_FILES)
     query = request.query_params
     rows = stored_files.of_tenant(tenant_of(request)).exclude(storage_key="")
     rows = rows.filter(purpose__in=_purposes(query.get("purpose")))

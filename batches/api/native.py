@@ -157,7 +157,7 @@ def _list(request: Request) -> Response:
     fields.query(request, *QUERY)
     limit = paging.limit(request)
     rows = _of_tenant(request).order_by("-pk")
-    if status := request.query_params.get("status"):
+    if (status := request.query_params.get("status")) is not None:
         rows = rows.filter(_shown_as(status))
     if after := request.query_params.get("after"):
         rows = rows.filter(pk__lt=_batch(request, after).pk)

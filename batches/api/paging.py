@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from tenants.errors import Refused
 
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
+MAX_FILES = 10_000  # and the default of their list
 
 
 def limit(request: Request, most: int = MAX_LIMIT, default: int = DEFAULT_LIMIT) -> int:

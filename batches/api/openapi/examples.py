@@ -1,0 +1,99 @@
+"""Objects as the API shows them, for the examples."""
+
+import json
+from typing import Any
+
+KEY_LINE = (
+    '{"custom_id": "eval-1", "body": {"model": "smollm2-135m", "messages": [{"role": "user", "content": "Hello!"}]}}'
+)
+INPUT = KEY_LINE + "\n"
+
+USAGE = {
+    "input_tokens": 107,
+    "input_tokens_details": {"cached_tokens": 104},
+    "output_tokens": 40,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 147,
+}
+_COMMON: dict[str, Any] = {
+    "object": "batch",
+    "model": "smollm2-135m",
+    "input_file_id": "file-XqyH5mBOuakJpL3xJ1BQWhn0",
+    "output_file_id": "file-A6tgTGLEehZ9v4OQLnug6db7",
+    "error_file_id": None,
+    "completion_window": "24h",
+    "created_at": 1795545816,
+    "in_progress_at": 1795545817,
+    "expires_at": 1795632216,
+    "cancelling_at": None,
+    "finalizing_at": 1795545820,
+    "completed_at": 1795545820,
+    "failed_at": None,
+    "cancelled_at": None,
+    "expired_at": None,
+    "estimated_completion_at": None,
+    "waiting_reason": None,
+    "errors": None,
+    "metadata": {"run": "nightly"},
+    "request_counts": {"total": 3, "completed": 3, "failed": 0, "cancelled": 0, "expired": 0},
+    "usage": USAGE,
+    "prefix_cache": {"cached_tokens": 104, "input_tokens": 107, "share": 0.972},
+    "cost": {"usd": "0.00001335", "currency": "usd", "discount": "0.5"},
+    "paused_reason": None,
+    "max_cost_usd": None,
+    "max_error_rate": None,
+    "on_invalid_line": "fail",
+    "retry_of": None,
+}
+_TITLE = {"id": "batch_QpaI3FYHuQr7RyBjzVGzV2Oc", "status": "completed", "endpoint": "/v1/chat/completions"}
+BATCH = {**_TITLE, "total_requests": 3, "completed_count": 3, "failed_count": 0, **_COMMON}
+OPENAI_BATCH = {**_TITLE, **_COMMON}
+_FRESH = {
+    "status": "validating",
+    "model": None,
+    "output_file_id": None,
+    "in_progress_at": None,
+    "finalizing_at": None,
+    "completed_at": None,
+    "request_counts": {"total": 3, "completed": 0, "failed": 0, "cancelled": 0, "expired": 0},
+    "usage": dict.fromkeys(USAGE, 0)
+    | {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}},
+    "prefix_cache": {"cached_tokens": 0, "input_tokens": 0, "share": None},
+    "cost": {"usd": "0", "currency": "usd", "discount": "0.5"},
+}
+SUBMITTED = {**BATCH, **_FRESH, "completed_count": 0}
+CREATED = {**OPENAI_BATCH, **_FRESH}
+CANCELLING = {"status": "cancelling", "cancelling_at": 1795545819, "finalizing_at": None, "completed_at": None}
+FILE = {
+    "id": "file-XqyH5mBOuakJpL3xJ1BQWhn0",
+    "object": "file",
+    "bytes": 512,
+    "created_at": 1795545816,
+    "filename": "batch.jsonl",
+    "purpose": "batch",
+    "status": "processed",
+    "status_details": None,
+    "expires_at": None,
+}
+DELIVERED = {
+    "id": "resp_a35b98fec4b22cc255c0f6c4",
+    "custom_id": "eval-2",
+    "response": {"status_code": 200, "request_id": "req_a35b98fec4b22cc255c0f6c4", "body": {"choices": []}},
+    "error": None,
+}
+TIMED_OUT = {
+    "id": "resp_4152db5879fb6a0953e56fae",
+    "custom_id": "eval-3",
+    "response": None,
+    "error": {"code": "request_timeout", "message": "The model server did not answer in time, also when asked again."},
+}
+
+
+def page(*objects: dict[str, Any]) -> dict[str, Any]:
+    """A list object that holds these."""
+    ends = {"first_id": objects[0]["id"], "last_id": objects[-1]["id"]}
+    return {"object": "list", "data": list(objects), **ends, "has_more": False}
+
+
+def lines(*objects: dict[str, Any]) -> str:
+    return "".join(json.dumps(each) + "\n" for each in objects)
