@@ -57,6 +57,7 @@ def test_what_each_endpoint_reports_is_what_is_charged(owner: Person, witness: W
         assert Batch.objects.get(public_id=batch).cost == charge
 
 
+@pytest.mark.sqlite_only
 def test_the_answer_of_another_endpoint_is_not_taken(
     owner: Person, witness: Witness, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:

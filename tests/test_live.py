@@ -129,6 +129,7 @@ def test_segments_that_go_while_they_are_read(
     follower.has_the_output()
 
 
+@pytest.mark.sqlite_only
 def test_pages_end_early_but_never_empty(
     owner: Person, witness: Witness, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +149,7 @@ def test_pages_end_early_but_never_empty(
         follower.has_the_output()
 
 
+@pytest.mark.sqlite_only
 def test_results_that_are_stored_no_more(owner: Person, witness: Witness, work: Work) -> None:
     batch = submit(owner, numbered(3))
     work()

@@ -136,6 +136,7 @@ def test_the_bounds_to_the_pico_dollar(owner: Person, witness: Witness) -> None:
     assert high * 10**6 == Decimal("0.5") * taken + found["output_tokens"]["high"]
 
 
+@pytest.mark.sqlite_only
 def test_a_model_without_a_price_has_no_cost(owner: Person, witness: Witness) -> None:
     Upstream.objects.create(model="free", base_url=witness.base_url)
     priced, free = [request_line("a")], [request_line("b", model="free")]
@@ -259,6 +260,7 @@ def test_what_fails_leaves_nothing_behind(owner: Person, witness: Witness, monke
     assert code(ask(owner, [GOOD]), 403) == "insufficient_scope"
 
 
+@pytest.mark.sqlite_only
 def test_few_are_looked_at_at_once_and_none_takes_a_batchs_place(
     owner: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
