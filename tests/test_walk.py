@@ -21,7 +21,7 @@ from django.urls import URLPattern
 from django.utils import timezone
 
 from batches.core.states import Status
-from batches.models import Batch, File, Upstream
+from batches.models import Batch, File, Upstream, WebhookDelivery, WebhookEndpoint
 from provocative.urls import urlpatterns
 from tenants import keys
 from tenants.models import ApiKey, Membership, Tenant, User
@@ -44,30 +44,65 @@ class Route(NamedTuple):
     bodies: tuple[dict[str, str], ...] = ()  # JSON bodies of a POST; a value that is a kind of id stands for such ids
 
 
+NAMING = {"input_file_id": "file_id", "endpoint": "/v1/chat/completions"}
 ROUTES = {
     "healthz": Route(READ, "anyone"),
     "readyz": Route(READ, "anyone"),
     "v1/batch": Route("GET HEAD POST", queries=(("after", "batch_id"),)),
+    "v1/batch/validate": Route("POST"),
     "v1/batch/<str:batch_id>": Route(READ),
     "v1/batch/<str:batch_id>/output": Route(READ),
     "v1/batch/<str:batch_id>/errors": Route(READ),
     "v1/batch/<str:batch_id>/cancel": Route("POST"),
     "v1/batch/<str:batch_id>/resume": Route("POST"),
     "v1/batch/<str:batch_id>/retry": Route("POST"),
+    "v1/batch/<str:batch_id>/results": Route(READ),
+    "v1/files": Route("GET HEAD POST", queries=(("after", "file_id"),)),
+    "v1/files/<str:file_id>": Route("GET HEAD DELETE"),
+    "v1/files/<str:file_id>/content": Route(READ),
+    "v1/batches": Route("GET HEAD POST", queries=(("after", "batch_id"),), bodies=(NAMING,)),
+    "v1/batches/validate": Route("POST", bodies=(NAMING,)),
+    "v1/batches/<str:batch_id>": Route(READ),
+    "v1/batches/<str:batch_id>/cancel": Route("POST"),
+    "v1/models": Route(READ),
+    "v1/models/<path:model>": Route(READ),
+    "v1/usage": Route(READ),
+    "v1/limits": Route(READ),
+    "v1/webhook_event_types": Route(READ),
+    "v1/webhook_endpoints": Route("GET HEAD POST", queries=(("after", "endpoint_id"),)),
+    "v1/webhook_endpoints/<str:endpoint_id>": Route("GET HEAD POST DELETE"),
+    "v1/webhook_endpoints/<str:endpoint_id>/rotate_secret": Route("POST"),
+    "v1/webhook_endpoints/<str:endpoint_id>/test": Route("POST", bodies=({"event_type": "batch.completed"},)),
+    "v1/webhook_endpoints/<str:endpoint_id>/deliveries": Route(READ),
+    "v1/webhook_endpoints/<str:endpoint_id>/deliveries/<str:delivery_id>/replay": Route("POST"),
+    "v1/openapi.json": Route(READ, "anyone"),
+    "docs/api": Route(READ, "anyone"),
     "": Route(READ, "people", queries=(("after", "batch_id"),)),
     "login": Route("GET HEAD POST", "anyone"),
     "logout": Route("POST", "anyone"),
     "admin/": Route("", "staff"),
 }
-UNKNOWN = {"batch_id": "batch_" + "0" * 24, "file_id": "file-" + "0" * 24, "model": "nobody"}
+UNKNOWN = {
+    "batch_id": "batch_" + "0" * 24,
+    "file_id": "file-" + "0" * 24,
+    "model": "nobody",
+    "endpoint_id": "we_" + "0" * 24,
+}
+OWNER = ("owner", "secret-name")  # its name before and after it became a secret
 
 
-def ids(owner: Person) -> dict[str, list[str]]:
+def ids_of_owner() -> dict[str, list[str]]:
     """What the owner has, by kind: foreign ids for everybody else."""
+    named = {
+        "batch_id": (Batch, "public_id"),
+        "file_id": (File, "public_id"),
+        "model": (Upstream, "model"),
+        "endpoint_id": (WebhookEndpoint, "public_id"),
+        "delivery_id": (WebhookDelivery, "event_id"),
+    }
     return {
-        "batch_id": list(Batch.objects.filter(tenant=owner.tenant).values_list("public_id", flat=True)),
-        "file_id": list(File.objects.filter(tenant=owner.tenant).values_list("public_id", flat=True)),
-        "model": list(Upstream.objects.filter(tenant=owner.tenant).values_list("model", flat=True)),
+        kind: list(rows._default_manager.filter(tenant__name__in=OWNER).values_list(column, flat=True))
+        for kind, (rows, column) in named.items()
     }
 
 
@@ -80,9 +115,15 @@ def test_every_route_is_in_the_matrix() -> None:
 
 
 @pytest.fixture
-def owned(owner: Person, witness: Witness, work: Any) -> dict[str, list[str]]:
+def owned(owner: Person, outsider: Person, witness: Witness, work: Any) -> dict[str, list[str]]:
     """An ended batch with outputs, an open one, and a model that is the owner's alone."""
     Upstream.objects.create(tenant=owner.tenant, model="secret-model", base_url=witness.base_url)
+    for row in (owner.tenant, outsider.tenant):
+        Tenant.objects.filter(pk=row.pk).update(requests_per_minute=10**6)
+    WebhookEndpoint.objects.create(
+        tenant=owner.tenant, url="https://secret.example/", event_types="batch.completed", secret="secret-secret",
+        created_at=timezone.now(), updated_at=timezone.now(),
+    )  # fmt: skip
     lines = [request_line("secret-line"), request_line("x", custom_id="secret-custom", faults=["400"])]
     assert owner.submit(lines, metadata='{"secret-metadata": "1"}').status_code == 200
     work()
@@ -90,7 +131,7 @@ def owned(owner: Person, witness: Witness, work: Any) -> dict[str, list[str]]:
     assert owner.submit(lines).status_code == 200
     Tenant.objects.filter(pk=owner.tenant.pk).update(name="secret-name")
     File.objects.update(filename="secret-filename")
-    return ids(owner)
+    return ids_of_owner()
 
 
 class Actor(NamedTuple):
@@ -106,7 +147,7 @@ def actors(owner: Person, outsider: Person) -> dict[str, Actor]:
     past = timezone.now() - timedelta(seconds=1)
     revoked, expired = keys.create(outsider.tenant)[1], keys.create(outsider.tenant, expires_at=past)[1]
     assert ApiKey.objects.filter(digest=keys.digest(revoked)).update(revoked_at=past)
-    suspended = person("suspended", suspended=True).key
+    suspended = person("suspended", suspended=True, requests_per_minute=10**6).key
     unknown, missing = (401, "invalid_api_key"), (401, "missing_api_key")
 
     def keyed(key: str, answer: tuple[int, str] | None = None, may: str = "read write") -> Actor:
@@ -163,25 +204,27 @@ class Cell(NamedTuple):
 def cells(route: str, actor: str) -> Iterator[Cell]:
     """Every method, with the id in the path, in each query, and in each body."""
     known = ROUTES[route]
-    variable = route.partition("<str:")[2].partition(">")[0]
-    address = "/" + route.replace(f"<str:{variable}>", "{id}")
+    variable, *others = [*re.findall(r"<\w+:(\w+)>", route), ""]
+    address = "/" + re.sub(rf"<\w+:{variable}>", "{id}", route) if variable else f"/{route}"
+    for other in others[:-1]:  # within what the id names
+        address = re.sub(rf"<\w+:{other}>", ids_of_owner()[other][0], address)
     for method in METHODS:
         yield Cell(route, method, actor, variable, address)
         for name, kind in known.queries:
             yield Cell(route, method, actor, kind, f"{address}?{name}={{id}}")
     for body in known.bodies:
-        kind = next((value for value in body.values() if value in UNKNOWN), "")
+        kind = next((value for value in body.values() if value in UNKNOWN), variable)
         yield Cell(route, "POST", actor, kind, address, body)
 
 
-CHANCE = {"x-request-id", "expires"}  # headers that differ from answer to answer
+CHANCE = ("x-request-id", "expires", "x-ratelimit-", "retry-after")  # headers that differ from answer to answer
 TOKEN = re.compile(rb'name="csrfmiddlewaretoken" value="\w+"')
 
 
 def told(answer: Any, an_id: str) -> str:
     """All that an answer says, but for chance, and where it says what it was asked (an address to go on to)."""
     body = b"".join(answer.streaming_content) if answer.streaming else answer.content
-    headers = {name: value for name, value in answer.items() if name.lower() not in CHANCE}
+    headers = {name: value for name, value in answer.items() if not name.lower().startswith(CHANCE)}
     said = f"{answer.status_code} {headers} {TOKEN.sub(b'', body)!r}"
     return said.replace(an_id, "{id}") if an_id else said
 
