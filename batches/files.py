@@ -9,12 +9,11 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from batches import clock, objects
+from batches import clock, idempotency, objects
 from batches.core.states import ACTIVE
 from batches.idempotency import Attempt
 from batches.models import Batch, File
 from batches.uploads import Stored
-from tenants import admission
 from tenants.errors import Refused
 from tenants.models import Tenant
 
@@ -26,12 +25,7 @@ EXPIRED_AT_ONCE = 100  # files a sweep
 
 def store(attempt: Attempt, stored: Stored, keep: int | None) -> File:
     """The file of an upload on its own. Raises Replayed when another attempt of it made one."""
-    with transaction.atomic():
-        tenant = admission.lock(attempt.tenant.pk)
-        attempt.match()
-        file = create(tenant, stored, keep)
-        attempt.keep(file.public_id)
-    return file
+    return attempt.create(lambda tenant: create(tenant, stored, keep))
 
 
 def create(tenant: Tenant, stored: Stored, keep: int | None = None) -> File:
@@ -140,6 +134,7 @@ def _remove(file: File) -> bool:
         keys = [each.storage_key for each in gone]
         pks = [each.pk for each in gone]
         File.objects.filter(pk__in=pks).update(deleted_at=clock.now(), storage_key="")
+        idempotency.forget(file.tenant_id, file.public_id)
     for key in keys:
         try:
             objects.delete(key)

@@ -16,16 +16,17 @@ look under the tenant's lock, under which the creation happens too.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import QuerySet
 
 from batches import clock
-from batches.models import Submission
+from batches.models import Batch, File, Submission, WebhookEndpoint
+from tenants import admission
 from tenants.errors import Refused
 from tenants.models import ApiKey, Tenant
 
@@ -34,6 +35,7 @@ RESERVED_FOR = timedelta(minutes=10)
 RETRIED_WITHIN = timedelta(minutes=10)
 RETRY_AFTER = 2  # seconds, while another request with the key is being worked on
 LOOKS = 5  # at a key that others reserve and release meanwhile
+Made = TypeVar("Made", Batch, File, WebhookEndpoint)
 TRIED_AGAIN = (408, 409, 429, 503)  # statuses after which clients send the same again by themselves
 
 
@@ -46,7 +48,7 @@ class Replayed(Exception):
 
 
 class Attempt:
-    """One POST. Inside `with`: `name` it, `match` it under the tenant's lock, `keep` what it made."""
+    """One POST. Inside `with`: `name` it, then `create` what it asks for, or `acting` change what is there."""
 
     def __init__(
         self, tenant: Tenant, api_key: ApiKey, address: str, *, key: str = "", retried: bool = False, length: str = ""
@@ -89,6 +91,23 @@ class Attempt:
             raise Refused(422, "idempotency_key_reused", f"This Idempotency-Key was sent with another request. {cure}")
         raise Replayed(self._row.object_id)
 
+    def create(self, make: Callable[[Tenant], Made]) -> Made:
+        """What `make` makes, in one transaction under the tenant's lock. To answer with it nothing more has to be read.
+
+        Raises Replayed when another attempt made it, Refused 409 when another took the key over.
+        """
+        made: Made | None = None
+        try:
+            with transaction.atomic():
+                tenant = admission.lock(self.tenant.pk)
+                self.match()
+                made = make(tenant)
+                self._keep(made.public_id)
+        except DatabaseError:
+            if made is None or not _has_landed(made):
+                raise
+        return made
+
     def match(self) -> None:
         """Without a key, under the tenant's lock: raises Replayed when it was done by another attempt of it."""
         if self.key:
@@ -101,8 +120,8 @@ class Attempt:
         if row := rows.order_by("-pk").first():
             raise Replayed(row.object_id)
 
-    def keep(self, object_id: str) -> None:
-        """Call it in the transaction that makes the object. Raises Refused 409 when another took the key over."""
+    def _keep(self, object_id: str) -> None:
+        """In the transaction that makes the object. Raises Refused 409 when another took the key over."""
         done = {"state": Submission.State.KEPT, "fingerprint": self._fingerprint, "object_id": object_id}
         if self._row is None:
             columns = {**done, "outline": self._outline, "retry": self.retried, "created_at": clock.now()}
@@ -113,12 +132,11 @@ class Attempt:
     @contextmanager
     def acting(self, object_id: str) -> Iterator[None]:
         """Change an object within `with`: once a key. Without a key nothing is remembered of it."""
-        if not self.key:
-            yield
-            return
         with transaction.atomic():
             yield
-            self.keep(object_id)
+            forget(self.tenant.pk, object_id)
+            if self.key:
+                self._keep(object_id)
 
     def _reserve(self) -> Submission:
         """The key's row: our reservation, or what came of it before."""
@@ -153,11 +171,23 @@ class Attempt:
         earlier.filter(**known).delete()
 
 
+def forget(tenant: int, object_id: str) -> None:
+    """Somebody cancels or deletes it, so its id has arrived: a retry is not of its creation any more."""
+    Submission.objects.filter(tenant_id=tenant, key="", object_id=object_id).delete()
+
+
 def prune() -> None:
     """Drop what is not looked at any more."""
     now = clock.now()
     Submission.objects.filter(key="", created_at__lt=now - RETRIED_WITHIN).delete()
     Submission.objects.filter(created_at__lt=now - KEPT_FOR).delete()
+
+
+def _has_landed(made: Batch | File | WebhookEndpoint) -> bool:
+    """Whether a commit that ended in an error took place all the same: its answer was lost on the way."""
+    with suppress(DatabaseError):
+        return type(made).objects.filter(public_id=made.public_id).exists()
+    return False
 
 
 def _digest(*asked: Any) -> str:

@@ -1,18 +1,16 @@
 """Accepting an upload: admission, the File, the Batch, what to answer its repetition, the bell: in one transaction."""
 
 import json
-from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, transaction
 from django.db.models import Min, QuerySet
 
 from batches import clock, files, tasks
 from batches.core.requests import ENDPOINTS
 from batches.core.states import ACTIVE
 from batches.idempotency import Attempt
-from batches.models import Batch, File
+from batches.models import Batch
 from batches.uploads import Stored
 from tenants import admission
 from tenants.errors import Refused
@@ -43,44 +41,30 @@ def retry_after(tenant: int) -> int:
 
 
 def submit(attempt: Attempt, source: Stored | str, endpoint: str, metadata: str, **columns: Any) -> Batch:
-    """A new batch of an upload, or of the tenant's file with this id; `columns` are others of its row. Its answer needs
-    nothing more of the database.
+    """A new batch of an upload, or of the tenant's file with this id; `columns` are others of its row.
 
     Raises Refused 429 at the tenant's limit, 404 without such a file, Replayed when another attempt of it made one.
     """
-    batch = None
-    try:
-        with transaction.atomic():
-            tenant = admission.lock(attempt.tenant.pk)
-            attempt.match()
-            admission.check(tenant, active(tenant.pk).count(), lambda: retry_after(tenant.pk))
-            file = files.input_of(tenant, source) if isinstance(source, str) else files.create(tenant, source)
-            batch = _insert(attempt, file, clock.now(), endpoint=endpoint, metadata=metadata, **columns)
-            attempt.keep(batch.public_id)
-            tasks.ring_validate(batch.pk)
-    except DatabaseError:
-        if batch is None or not _has_landed(batch):
-            raise
-    return batch
 
+    def make(tenant: Tenant) -> Batch:
+        admission.check(tenant, active(tenant.pk).count(), lambda: retry_after(tenant.pk))
+        file = files.input_of(tenant, source) if isinstance(source, str) else files.create(tenant, source)
+        now = clock.now()
+        batch = Batch.objects.create(
+            tenant=tenant,
+            api_key=attempt.api_key,
+            input_file=file,
+            endpoint=endpoint,
+            metadata=metadata,
+            created_at=now,
+            deadline=now + WINDOW,
+            total=file.lines,
+            **columns,
+        )
+        tasks.ring_validate(batch.pk)
+        return batch
 
-def _insert(attempt: Attempt, file: File, now: datetime, **columns: Any) -> Batch:
-    return Batch.objects.create(
-        tenant=attempt.tenant,
-        api_key=attempt.api_key,
-        input_file=file,
-        created_at=now,
-        deadline=now + WINDOW,
-        total=file.lines,
-        **columns,
-    )
-
-
-def _has_landed(batch: Batch) -> bool:
-    """Whether a commit that ended in an error took place all the same: its answer was lost on the way."""
-    with suppress(DatabaseError):
-        return Batch.objects.filter(public_id=batch.public_id).exists()
-    return False
+    return attempt.create(make)
 
 
 def read_endpoint(value: str | None) -> str:

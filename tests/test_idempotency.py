@@ -33,6 +33,19 @@ def send(owner: Person, content: bytes = b"{}\n", key: str | None = None, count:
     return owner.post("/v1/batch", {"file": SimpleUploadedFile("a", content), **fields}, **headers(key, count))
 
 
+def upload(owner: Person, content: bytes = b"{}\n", key: str | None = None, count: Any = None, **fields: str) -> Any:
+    """Store `content` as a file."""
+    form = {"file": SimpleUploadedFile("a", content), "purpose": "batch", **fields}
+    return owner.post("/v1/files", form, **headers(key, count))
+
+
+def create(owner: Person, file: str, key: str | None = None, count: Any = None, **fields: Any) -> Any:
+    """A batch of a file, on the OpenAI surface."""
+    body = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h", **fields}
+    sent = {"Authorization": f"Bearer {owner.key}", **headers(key, count)}
+    return owner.client.post("/v1/batches", body, content_type="application/json", headers=sent)
+
+
 def headers(key: str | None = None, count: Any = None) -> dict[str, str]:
     sent = {"Idempotency-Key": key, "x-stainless-retry-count": None if count is None else str(count)}
     return {name: value for name, value in sent.items() if value is not None}
@@ -101,6 +114,22 @@ def test_a_key_of_another_request_is_refused(owner: Person) -> None:
     assert replayed(send(owner, key="k", metadata="{}", on_invalid_line="fail")) == first, "the defaults, spelled out"
     assert owner.batch(first)["status"] == "validating"
     assert clean()
+
+
+def test_files_and_batches_of_openais_surface(owner: Person) -> None:
+    file = made(upload(owner, key="f"))
+    assert replayed(upload(owner, key="f")) == file
+    assert code(upload(owner, b"[]", key="f"), 422) == "idempotency_key_reused"
+    keep: dict[str, Any] = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    assert code(upload(owner, key="f", **keep), 422) == "idempotency_key_reused"
+    batch = made(create(owner, file, key="b", metadata={"a": "b"}))
+    assert replayed(create(owner, file, key="b", metadata={"a": "b"})) == batch
+    assert code(create(owner, file, key="b"), 422) == "idempotency_key_reused"
+    assert code(create(owner, file, key="f"), 422) == "idempotency_key_reused"
+    assert made(owner.post(f"/v1/batches/{batch}/cancel", **headers("c"))) == batch
+    again = owner.post(f"/v1/batches/{batch}/cancel", **headers("c"))
+    assert replayed(again) == batch and again.json() == owner.get(f"/v1/batches/{batch}").json()
+    assert (File.objects.count(), Batch.objects.count(), len(stored())) == (1, 1, 1)
 
 
 @pytest.mark.sqlite_only
@@ -261,15 +290,15 @@ def test_a_submission_that_fails_in_its_transaction_leaves_nothing(
 
 @contextmanager
 def gone_after_the_commit() -> Iterator[list[str]]:
-    """From the commit of a batch on, the database answers nothing more; what it was asked."""
+    """From the commit of a batch or file on, the database answers nothing more; what it was asked."""
     asked: list[str] = []
 
     def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         if not connection.in_atomic_block and asked:
             asked.append(sql)
             raise OperationalError("the database went away")
-        if sql.startswith('INSERT INTO "batches_batch"'):
-            asked.append("the batch")
+        if sql.startswith(('INSERT INTO "batches_batch"', 'INSERT INTO "batches_file"')) and not asked:
+            asked.append("to insert it")
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(wrapper):
@@ -289,29 +318,41 @@ def test_after_the_commit_nothing_is_asked_any_more(owner: Person, witness: Witn
         with gone_after_the_commit() as asked:
             answer = ask()
             batch = made(answer)
-        assert asked == ["the batch"]
+        assert asked == ["to insert it"]
         assert answer.json() == owner.batch(batch)
+    with gone_after_the_commit() as asked:
+        answer = upload(owner)
+        file = made(answer)
+    assert asked == ["to insert it"]
+    assert answer.json() == owner.get(f"/v1/files/{file}").json()
+    with gone_after_the_commit() as asked:
+        answer = create(owner, file)
+        batch = made(answer)
+    assert asked == ["to insert it"]
+    assert answer.json() == owner.get(f"/v1/batches/{batch}").json()
 
 
-@pytest.mark.parametrize("committed", [True, False])
-def test_a_commit_whose_answer_is_lost(owner: Person, monkeypatch: pytest.MonkeyPatch, committed: bool) -> None:
-    """When it took place the client gets its batch; when not, its 500, and nothing is left."""
+@pytest.mark.parametrize(("ask", "committed"), [(send, True), (send, False), (upload, True)])
+def test_a_commit_whose_answer_is_lost(
+    owner: Person, monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Any], committed: bool
+) -> None:
+    """When it took place the client gets its object; when not, its 500, and nothing is left."""
     kind = type(connections["default"])
     commit = kind._commit  # type: ignore[attr-defined]  # not in the stubs
 
     def lost(self: Any) -> None:
-        batch = Batch.objects.exists()
-        if committed or not batch:
+        recorded = File.objects.exists()
+        if committed or not recorded:
             commit(self)
-        if batch:
+        if recorded:
             raise OperationalError("the connection broke")
 
     with monkeypatch.context() as patched:
         patched.setattr(kind, "_commit", lost)
-        answer = send(owner, key="k")
+        answer = ask(owner, key="k")
     assert answer.status_code == (200 if committed else 500)
-    assert Batch.objects.count() == Submission.objects.count() == committed
+    assert File.objects.count() == Submission.objects.count() == committed
     if committed:
-        assert replayed(send(owner, key="k")) == answer.json()["id"]
+        assert replayed(ask(owner, key="k")) == answer.json()["id"]
     else:
-        assert made(send(owner, key="k"))
+        assert made(ask(owner, key="k"))

@@ -22,6 +22,7 @@ from tests.test_idempotency import (
     RACERS,
     aged,
     clean,
+    create,
     empty_storage,  # noqa: F401 - a fixture
     headers,
     made,
@@ -29,6 +30,7 @@ from tests.test_idempotency import (
     raising,
     replayed,
     send,
+    upload,
 )
 from tests.test_pause import code
 from tests.test_retry_batch import stored
@@ -104,6 +106,20 @@ def test_refusals_of_others_are_not_of_this_one(owner: Person, monkeypatch: pyte
     assert code(send(owner, count=1), 500) == "server_error"
     monkeypatch.undo()
     assert replayed(send(owner, count=2)) == first
+
+
+def test_what_was_cancelled_or_deleted_has_been_seen(owner: Person) -> None:
+    """A retry after that is of another attempt, which was lost on its way here."""
+    first = made(send(owner))
+    owner.post(f"/v1/batch/{first}/cancel")
+    assert made(send(owner, count=1)) != first
+    file = made(upload(owner))
+    assert replayed(upload(owner, count=1)) == file
+    owner.client.delete(f"/v1/files/{file}", headers={"Authorization": f"Bearer {owner.key}"})
+    other = made(upload(owner, count=1))
+    batch = made(create(owner, other))
+    owner.post(f"/v1/batches/{batch}/cancel")
+    assert made(create(owner, other, count=1)) != batch
 
 
 # --- races, over the real web server ----------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from batches.idempotency import Attempt
 from batches.models import WebhookEndpoint, batch_id, event_id
 from batches.webhooks import leasing, sending
 from batches.webhooks.sending import Outcome, Sender
-from tenants import admission
 from tenants.errors import Refused, busy
+from tenants.models import Tenant
 
 MAX_ENDPOINTS = 10  # of a tenant
 OVERLAP = timedelta(hours=24)
@@ -28,18 +28,17 @@ _tests = threading.BoundedSemaphore(TESTS)
 def create(attempt: Attempt, columns: dict[str, Any]) -> WebhookEndpoint:
     """A new endpoint with a secret of its own. Raises Refused 400 when the tenant has enough of them, Replayed when
     another attempt of it made one."""
-    with transaction.atomic():
-        tenant = admission.lock(attempt.tenant.pk)
-        attempt.match()
+
+    def make(tenant: Tenant) -> WebhookEndpoint:
         if WebhookEndpoint.objects.filter(tenant=tenant).count() >= MAX_ENDPOINTS:
             message = f"A tenant has at most {MAX_ENDPOINTS} webhook endpoints. Delete one first."
             raise Refused(400, "too_many_webhooks", message)
         now = clock.now()
-        made = WebhookEndpoint.objects.create(
+        return WebhookEndpoint.objects.create(
             tenant=tenant, secret=webhooks.new_secret(), created_at=now, updated_at=now, **columns
         )
-        attempt.keep(made.public_id)
-    return made
+
+    return attempt.create(make)
 
 
 def update(endpoint: WebhookEndpoint, columns: dict[str, Any]) -> None:
