@@ -33,7 +33,7 @@ SIZES = (1, 1, 3, 20, 120)
 @pytest.fixture
 def workers(witness: Witness) -> Iterator[None]:
     """Two runners, and a process that validates, finalizes and sweeps."""
-    Tenant.objects.update(batch_limit=10_000)
+    Tenant.objects.update(batch_limit=10_000, requests_per_minute=1_000_000)
     Upstream.objects.update(max_in_flight=16)
     stop = StopFlag()
 

@@ -313,7 +313,7 @@ class Service(RuleBasedStateMachine):
 def test_any_order_of_events(
     examples: int, length: int, owner: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Tenant.objects.update(batch_limit=10_000)
+    Tenant.objects.update(batch_limit=10_000, requests_per_minute=1_000_000)
     Upstream.objects.update(max_in_flight=4)
     monkeypatch.setattr("batches.engine.pump.FLUSH_SECONDS", 0.01)
     monkeypatch.setattr("batches.engine.pump.FLUSH_RESULTS", 3)

@@ -57,12 +57,12 @@ def test_a_model_says_what_it_costs(owner: Person, reachable: None) -> None:
     assert owner.get("/v1/models/shared").json()["prices"] is None
 
 
-@pytest.mark.parametrize("name", ["theirs", "org", "nobody", "a\x00b", "shared/", "/", "é", "shared "])
-def test_a_foreign_model_answers_as_an_unknown_one(owner: Person, reachable: None, name: str) -> None:
+def test_a_foreign_model_answers_as_an_unknown_one(owner: Person, reachable: None) -> None:
     unknown = owner.get("/v1/models/unknown")
-    answer = owner.get(f"/v1/models/{quote(name)}")
-    assert error(answer, 404) == error(unknown, 404) == "model_not_found"
-    assert answer.content == unknown.content
+    for name in ("theirs", "org", "nobody", "a\x00b", "shared/", "/", "é", "shared "):
+        answer = owner.get(f"/v1/models/{quote(name)}")
+        assert error(answer, 404) == error(unknown, 404) == "model_not_found"
+        assert answer.content == unknown.content, name
 
 
 def test_no_query_is_taken(owner: Person, reachable: None) -> None:

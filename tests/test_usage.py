@@ -185,28 +185,29 @@ def test_the_last_thirty_days_are_shown(owner: Person, witness: Witness, work: W
     assert (last - first).days == 29
 
 
-@pytest.mark.parametrize(
-    ("query", "code"),
-    [
-        ("from=2026-02-01&to=2026-01-31", "invalid_from"),
-        ("from=9999-12-31", "invalid_from"),
-        ("from=2026-02-30", "invalid_from"),
-        ("from=20260201", "invalid_from"),
-        ("from=2026-W05-1", "invalid_from"),
-        ("from=", "invalid_from"),
-        ("from=%D9%A1026-01-01", "invalid_from"),
-        ("to=0000-00-00", "invalid_to"),
-        ("to=2026-02-01T00:00:00", "invalid_to"),
-        ("to=2026-01-01%00", "invalid_to"),
-        ("group_by=tenant", "invalid_group_by"),
-        ("group_by=", "invalid_group_by"),
-        ("group_by=model,day", "invalid_group_by"),
-        ("limit=1", "unsupported_parameter"),
-        ("from=2026-01-01&from=2026-01-01", "duplicate_parameter"),
-    ],
-)
-def test_what_is_no_span(owner: Person, query: str, code: str) -> None:
-    assert error(owner.get(f"/v1/usage?{query}"), 400) == code
+NO_SPANS = [
+    ("from=2026-02-01&to=2026-01-31", "invalid_from"),
+    ("from=9999-12-31", "invalid_from"),
+    ("from=2026-02-30", "invalid_from"),
+    ("from=20260201", "invalid_from"),
+    ("from=2026-W05-1", "invalid_from"),
+    ("from=", "invalid_from"),
+    ("from=%D9%A1026-01-01", "invalid_from"),
+    ("to=0000-00-00", "invalid_to"),
+    ("to=2026-02-01T00:00:00", "invalid_to"),
+    ("to=2026-01-01%00", "invalid_to"),
+    ("group_by=tenant", "invalid_group_by"),
+    ("group_by=", "invalid_group_by"),
+    ("group_by=model,day", "invalid_group_by"),
+    ("limit=1", "unsupported_parameter"),
+    ("from=2026-01-01&from=2026-01-01", "duplicate_parameter"),
+]
+
+
+@pytest.mark.sqlite_only
+def test_what_is_no_span(owner: Person) -> None:
+    for query, code in NO_SPANS:
+        assert error(owner.get(f"/v1/usage?{query}"), 400) == code, query
 
 
 def test_a_report_is_two_queries(owner: Person, history: None, django_assert_num_queries: Any) -> None:
