@@ -33,9 +33,9 @@ def test_every_answer_to_a_key_says_what_is_left(owner: Person, witness: Witness
     assert rate(owner.get("/v1/batch"))[:2] == ["1200", "1199"]
     batch = owner.submit([request_line("1", custom_id="one")])
     work()
-    seen = [int(rate(batch)[1])]
     etag = {"If-None-Match": owner.get(f"/v1/batch/{batch.json()['id']}/output")["ETag"]}
     for answer in (
+        batch,
         owner.get(f"/v1/batch/{batch.json()['id']}/output"),
         owner.get(f"/v1/batch/{batch.json()['id']}/output", **etag),
         owner.get("/v1/batch/batch_unknown"),
@@ -43,34 +43,34 @@ def test_every_answer_to_a_key_says_what_is_left(owner: Person, witness: Witness
         owner.client.put("/v1/batch", headers={"Authorization": f"Bearer {owner.key}"}),
         owner.client.head("/v1/models", headers={"Authorization": f"Bearer {owner.key}"}),
     ):
-        assert rate(answer)[0] == "1200"
-        seen.append(int(rate(answer)[1]))
-    assert seen[0] < 1199 and seen[-1] < seen[0]
+        limit, remaining, reset = rate(answer)
+        assert limit == "1200" and int(remaining) < 1200 and reset.endswith("s")
     Tenant.objects.update(suspended=True)
     suspended = owner.get("/v1/batch")
     assert error(suspended, 403) == "tenant_suspended" and rate(suspended)
 
 
 def test_beyond_its_rate_a_key_is_told_when_to_come_back(owner: Person, witness: Witness) -> None:
-    spend(owner, 3)
+    spend(owner, 2)
     ApiKey.objects.update(last_used_at=None)
     for _ in range(3):
         answer = owner.get("/v1/batch")
         assert error(answer, 429) == "rate_limit_exceeded"
-        assert 18 <= int(answer["Retry-After"]) <= 20
         limit, remaining, reset = rate(answer)
-        assert (limit, remaining) == ("3", "0") and 50 < float(reset.removesuffix("s")) <= 60
+        assert (limit, remaining) == ("2", "0")
+        seconds = float(reset.removesuffix("s"))
+        assert 30 < seconds <= 60, "it takes more than half a minute to fill one that has no room for one of two"
+        assert 0 <= int(answer["Retry-After"]) - (seconds - 30) < 1
     assert ApiKey.objects.get().last_used_at is None
     Tenant.objects.update(requests_per_minute=1_000_000)
     assert owner.get("/v1/batch").status_code == 200
 
 
-def test_keys_are_counted_apart_and_retry_after_is_a_second_at_least(owner: Person, outsider: Person) -> None:
-    spend(owner, 60)
-    refused = next(answer for answer in iter(lambda: owner.get("/v1/batch"), None) if answer.status_code == 429)
-    assert refused["Retry-After"] == "1"
+def test_keys_are_counted_apart(owner: Person, outsider: Person) -> None:
+    spend(owner, 1)
+    assert owner.get("/v1/batch").status_code == 429
     second = owner._replace(key=keys.create(owner.tenant)[1])
-    assert rate(second.get("/v1/batch"))[:2] == ["60", "59"]
+    assert rate(second.get("/v1/batch"))[:2] == ["1", "0"]
     assert outsider.get("/v1/batch").status_code == 200
 
 
@@ -122,7 +122,7 @@ def race(throttle: throttling.Throttle, monkeypatch: pytest.MonkeyPatch, racers:
     take = buckets.take
 
     def slow(*arguments: int) -> Any:
-        time.sleep(0.002)
+        time.sleep(0.01)
         return take(*arguments)
 
     monkeypatch.setattr(buckets, "take", slow)

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenants.buckets import PERIOD, SECOND, take
-from tenants.throttling import Throttle, duration
+from tenants.buckets import PERIOD, SECOND, Allowance, take
+from tenants.errors import Refused
+from tenants.throttling import Throttle, check, duration
 from tests.core import searched
 
 LIMITS = st.integers(1, 100_000)
@@ -74,6 +75,13 @@ def test_another_limit_counts_from_the_next_request(before: int, after: int) -> 
     full_at = drain(before)[1]
     assert not take(full_at, 0, after)[1].allowed or full_at <= PERIOD - PERIOD // after
     assert drain(after, full_at, PERIOD)[0] == after
+
+
+@pytest.mark.parametrize(("nanoseconds", "seconds"), [(1, "1"), (SECOND, "1"), (SECOND + 1, "2"), (PERIOD, "60")])
+def test_retry_after_is_whole_seconds_from_one_up(nanoseconds: int, seconds: str) -> None:
+    with pytest.raises(Refused) as refused:
+        check(Allowance(False, 1200, 0, PERIOD, nanoseconds))
+    assert refused.value.headers == {"Retry-After": seconds}
 
 
 # --- the buckets of all keys ------------------------------------------------------------------------------------------
