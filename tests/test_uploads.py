@@ -1,12 +1,15 @@
 """Large and broken uploads and downloads against the real web server: cut at the limit, with flat memory."""
 
 import hashlib
+import itertools
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
 from batches.core.states import Status
 from batches.models import Batch, File
@@ -85,6 +88,63 @@ def test_a_hundred_megabytes_download_flat(owner: Person, http: httpx.Client, we
             digest.update(piece)
     assert digest.hexdigest() == File.objects.get(bytes=MAX_BYTES).sha256
     assert peak_memory(web_server) - start <= 32 * MB
+
+
+def raw(web_server: str, key: str, lengths: str, pieces: Iterable[bytes]) -> tuple[bytes, int]:
+    """The answer to an upload of these pieces under header lines of our own, and how many bytes were taken from us."""
+    host, port = web_server.removeprefix("http://").split(":")
+    head = f"POST /v1/batch HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n"
+    head += f"Content-Type: multipart/form-data; boundary=B\r\n{lengths}\r\n"
+    taken, answer = 0, b""
+    with socket.create_connection((host, int(port)), 20) as client:
+        client.sendall(head.encode())
+        with suppress(OSError):  # cut
+            for piece in pieces:
+                client.sendall(piece)
+                taken += len(piece)
+        with suppress(ConnectionResetError):
+            while piece := client.recv(65536):
+                answer += piece
+    return answer, taken
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize(
+    ("length", "starts", "answer"),
+    [(10 << 30, True, b"file_too_large"), (10 << 30, False, b"file_too_large"), (1000, True, b"missing_file")],
+)
+def test_ten_gigabytes_are_not_taken(
+    owner: Person, http: httpx.Client, web_server: str, length: int, starts: bool, answer: bytes
+) -> None:
+    """Whether the length is true or a lie, with or without a proper form: cut at once, with flat memory."""
+    send(http, owner.key, MB)
+    start, before = peak_memory(web_server), stored()
+    pieces = itertools.chain([multipart(1)[0]] if starts else [], (b"x" * MB for _ in range(10 << 10)))
+    got, taken = raw(web_server, owner.key, f"Content-Length: {length}\r\n", pieces)
+    grown = peak_memory(web_server) - start
+    print(f"10 GB as Content-Length {length}: cut after {taken / MB:.0f} MB, memory grew by {grown / MB:.1f} MB")
+    assert answer in got or not got, got  # what is cut amid its sending may not read its answer
+    assert taken <= 64 * MB and grown <= 8 * MB
+    assert stored() == before and Batch.objects.count() == 1
+
+
+LIES = [
+    "", "Content-Length: 0", "Content-Length: -1", "Content-Length: +{0}", "Content-Length: 0x400", "Content-Length: 1e3",
+    "Content-Length: {0}, {0}", "Content-Length: {0}\r\nContent-Length: {1}", "Content-Length: {2}", "Content-Length: ١٢",
+    "Content-Length: {0}\r\nTransfer-Encoding: chunked", "Content-Length: {1}", "Content-Length:",
+]  # fmt: skip
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("lie", LIES)
+def test_a_length_that_is_a_lie_stores_nothing(owner: Person, web_server: str, lie: str) -> None:
+    head, tail, whole = multipart(1000)
+    lengths = lie.format(whole, whole - 500, "9" * 30)
+    before = stored()
+    answer, _ = raw(web_server, owner.key, lengths + "\r\n" if lengths else "", [head + b"x" * 1000 + tail])
+    assert answer.split(b" ")[1] in (b"400", b"411", b"413"), answer
+    until(lambda: stored() == before)
+    assert not Batch.objects.exists()
 
 
 def stored() -> set[Path]:
