@@ -19,7 +19,7 @@ from tenants.models import Tenant
 WINDOW = timedelta(hours=24)
 MAX_METADATA = 16  # pairs
 MAX_METADATA_KEY, MAX_METADATA_VALUE = 64, 512  # characters
-NO_METADATA = "metadata must be a JSON object whose values are strings of Unicode."
+NO_METADATA = "metadata must be a JSON object whose keys stand once and whose values are strings of Unicode."
 SOONEST, LATEST, UNKNOWN = 5, 3600, 30  # seconds of Retry-After
 
 
@@ -86,7 +86,7 @@ def read_on_invalid_line(value: str | None) -> str:
 def read_metadata(value: str | None) -> str:
     """The form field `metadata`: the text of a JSON object, kept as JSON."""
     try:
-        return check_metadata(json.loads(value or "{}"))
+        return check_metadata(json.loads(value or "{}", object_pairs_hook=_unique))
     except (ValueError, RecursionError):
         raise _bad_metadata(NO_METADATA) from None
 
@@ -104,6 +104,14 @@ def check_metadata(pairs: Any) -> str:
     if any(len(key) > MAX_METADATA_KEY or len(item) > MAX_METADATA_VALUE for key, item in pairs.items()):
         raise _bad_metadata(f"A metadata key has at most {MAX_METADATA_KEY} characters, a value {MAX_METADATA_VALUE}.")
     return json.dumps(pairs)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError for a key that stands twice: one of its values would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
 
 
 def _bad_metadata(message: str) -> Refused:

@@ -175,7 +175,7 @@ def _explain(data: bytes, error: Exception) -> Fault:
     try:
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:
-        return Fault("invalid_json_line", "The line is JSON, but not an object: one request a line, {…}.")
+        return Fault("invalid_json_line", "The line is no JSON object: one request a line, {…}.")
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return Fault("invalid_json_line", f"The line is not valid JSON: {error}.")
     if "custom_id" not in fields:
