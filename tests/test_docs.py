@@ -129,6 +129,29 @@ def test_every_error_code_is_documented_and_no_other() -> None:
     assert {cell for cell in first_cells(text("docs/errors.md")) if re.fullmatch("[a-z]+(_[a-z]+)+", cell)} == codes
 
 
+def table(document: str) -> list[list[str]]:
+    """The cells of its tables' rows whose first one is a code."""
+    rows = re.findall(r"^\| (`[a-z_]+` \|.*) \|$", document, re.MULTILINE)
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)] for row in rows]
+
+
+def test_every_error_code_has_its_status_its_cause_and_its_cure() -> None:
+    page = text("docs/errors.md")
+    raised: dict[str, set[str]] = {}
+    for node in syntax_trees():
+        match node:
+            case ast.Call(func=ast.Name("Refused"), args=[ast.Constant(int(status)), ast.Constant(str(code)), *_]):
+                raised.setdefault(code, set()).add(str(status))
+    answers = {row[0].strip("`"): row[1] for row in table(section(page, "## Answers to requests"))}
+    assert {code: {answers[code]} for code in raised} == raised
+    for heading, cells in (("Answers to requests", 4), ("Errors of a batch", 3), ("Errors of a line", 3)):
+        rows = table(section(page, f"## {heading}"))
+        assert len(rows) > 5
+        for row in rows:
+            assert len(row) == cells and all(len(cell) > 2 for cell in row), row
+            assert all(cell.endswith((".", "?", "…`.", ".)")) for cell in row[-2:]), f"no sentence: {row}"
+
+
 def commands() -> Iterator[tuple[str, set[str]]]:
     """Each operator's command with its verb (`tenant create`, `up`), and the options of its own."""
     for room in ROOMS:
