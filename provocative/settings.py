@@ -122,8 +122,8 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "batches.api.openapi.generator.Described",
 }
 SPECTACULAR_SETTINGS = {
-    "TITLE": "Provocative Batch",
-    "VERSION": "1",
+    "TITLE": "Provocative Batch API",
+    "VERSION": "1.0",
     "OAS_VERSION": "3.1.1",
     "POSTPROCESSING_HOOKS": ["batches.api.openapi.generator.complete"],
     "SORT_OPERATIONS": False,  # as they stand in urls.py

@@ -31,7 +31,7 @@ urlpatterns = [
     path("v1/batches/<str:batch_id>/cancel", batches.cancel),
     # the account: both surfaces
     path("v1/models", account.models),
-    path("v1/models/<path:model>", account.model),
+    path("v1/models/<path:model_id>", account.model),
     path("v1/usage", account.usage),
     # webhooks, as OpenAI's SDK manages them; the log is ours
     path("v1/webhook_event_types", webhooks.event_types),

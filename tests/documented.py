@@ -59,7 +59,7 @@ def valid_by(value: Any, schema: Any) -> None:
 def operation(method: str, path: str) -> tuple[str, str] | None:
     """The path and method in the description; a path without parameters first."""
     for template in sorted(description()["paths"], key=lambda name: name.count("{")):
-        if re.fullmatch(re.sub("{.*?}", "[^/]+", template), path.partition("?")[0]):
+        if re.fullmatch(re.sub("{.*?}", "[^/]+", template.replace("{model_id}", ".+")), path.partition("?")[0]):
             named = "get" if method == "HEAD" else method.lower()
             return (template, named) if named in description()["paths"][template] else None
     return None

@@ -9,6 +9,7 @@ from django.utils import timezone
 from batches import lifecycle, tasks
 from batches.core.states import Status
 from batches.models import Batch, WebhookDelivery
+from tests import documented
 from tests.conftest import Person
 from tests.test_web import make_batches
 
@@ -19,7 +20,8 @@ def post(person: Person, path: str = "", body: Any = None, **headers: str) -> An
     """POST a JSON body to an address of the endpoints."""
     content = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
     headers |= {"Authorization": f"Bearer {person.key}"}
-    return person.client.post(ENDPOINTS + path, content, content_type="application/json", headers=headers)
+    answer = person.client.post(ENDPOINTS + path, content, content_type="application/json", headers=headers)
+    return documented.checked("POST", ENDPOINTS + path, answer)
 
 
 def endpoint(person: Person, url: str, **fields: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from django.db.models import CharField, Value
 from django.db.models.functions import Cast, Concat
 from django.test import Client
 
-from batches import intake
+from batches import files, intake
 from batches.api import fields
 from batches.models import Batch, File
 from tenants.errors import Refused
@@ -103,7 +103,7 @@ def test_as_file_names_and_metadata(owner: Person) -> None:
             batch = Batch.objects.select_related("input_file").get(public_id=answer.json()["id"])
             assert answer.json()["metadata"] == json.loads(batch.metadata) == json.loads(metadata)
             name, key = batch.input_file.filename, batch.input_file.storage_key
-            assert 0 < len(name) <= intake.MAX_FILENAME and "/" not in name
+            assert 0 < len(name) <= files.MAX_FILENAME and "/" not in name
             assert re.fullmatch(r"inputs/[0-9a-z/_-]+", key), key
             kept += 1
         else:

@@ -65,7 +65,7 @@ ROUTES = {
     "v1/batches/<str:batch_id>": Route(READ),
     "v1/batches/<str:batch_id>/cancel": Route("POST"),
     "v1/models": Route(READ),
-    "v1/models/<path:model>": Route(READ),
+    "v1/models/<path:model_id>": Route(READ),
     "v1/usage": Route(READ),
     "v1/limits": Route(READ),
     "v1/webhook_event_types": Route(READ),
@@ -85,7 +85,7 @@ ROUTES = {
 UNKNOWN = {
     "batch_id": "batch_" + "0" * 24,
     "file_id": "file-" + "0" * 24,
-    "model": "nobody",
+    "model_id": "nobody",
     "endpoint_id": "we_" + "0" * 24,
 }
 OWNER = ("owner", "secret-name")  # its name before and after it became a secret
@@ -96,7 +96,7 @@ def ids_of_owner() -> dict[str, list[str]]:
     named = {
         "batch_id": (Batch, "public_id"),
         "file_id": (File, "public_id"),
-        "model": (Upstream, "model"),
+        "model_id": (Upstream, "model"),
         "endpoint_id": (WebhookEndpoint, "public_id"),
         "delivery_id": (WebhookDelivery, "event_id"),
     }

@@ -31,10 +31,10 @@ def models(request: Request) -> Response:
 
 
 @api_view(["GET", "HEAD"])
-def model(request: Request, model: str) -> Response:
+def model(request: Request, model_id: str) -> Response:
     """One of them."""
     fields.query(request)
-    found = next((shown for shown in _models(request) if shown["id"] == model), None)
+    found = next((shown for shown in _models(request) if shown["id"] == model_id), None)
     if found is None:
         raise Refused(404, "model_not_found", "There is no model of this name here for you.", param="model")
     return Response(found)

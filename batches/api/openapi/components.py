@@ -5,6 +5,7 @@ from batches.api import fields as form
 from batches.api.openapi import errors
 from batches.api.openapi.shapes import (
     Shape,
+    boolean,
     constant,
     fields,
     listed,
@@ -59,6 +60,11 @@ def _id(prefix: str) -> Shape:
     return text(pattern=f"^{prefix}[A-Za-z0-9_-]+$")
 
 
+STATUS = text(
+    "`completed`, `failed` and `cancelled` are the ends; a batch whose 24 hours passed shows as `failed`.",
+    enum=sorted(set(states.NATIVE.values())),
+)
+CREATED = moment("When it was made known.")
 BATCH_ID, FILE_ID = _id("batch_"), _id("file-")
 
 
@@ -146,7 +152,7 @@ _COMMON: dict[str, Shape] = {  # of both surfaces
 NATIVE_BATCH = record(
     "A batch on the native surface.",
     id=BATCH_ID,
-    status=text("See docs/api.md.", enum=sorted(set(states.NATIVE.values()))),
+    status=STATUS,
     endpoint=ENDPOINT,
     total_requests=whole("Lines that are not blank.", minimum=0),
     completed_count=whole("Lines with a delivered answer.", minimum=0),
@@ -180,6 +186,23 @@ DELETED_FILE = record("A file that is gone.", id=FILE_ID, object=constant("file"
 
 def output_line() -> Shape:
     """A line of /output, /errors and of a batch's files."""
+    return record("A line of the results: good when `response` is not null and its `status_code` is 2xx.", **_result())
+
+
+def result_page() -> Shape:
+    """A page of /results."""
+    place = {"seq": whole("Counts the batch's results from 1, without a gap.", minimum=1), "line": whole(minimum=1)}
+    return record(
+        "Results in the order in which they were stored.",
+        object=constant("list"),
+        data=listed(record("An `OutputLine` with its place.", **place, **_result())),
+        last_seq=whole("Send it as `after` to go on.", minimum=0),
+        has_more=boolean(),
+        status=STATUS,
+    )
+
+
+def _result() -> dict[str, Shape]:
     codes = {**errors.documented(errors.LINES), **errors.documented(errors.BATCHES)}
     answer = record(
         "What the upstream answered; null: there was no answer, or none that can be used.",
@@ -187,14 +210,12 @@ def output_line() -> Shape:
         request_id=text(),
         body={"description": "What the upstream sent; a text as a JSON string."},
     )
-    fault = record(code=text(enum=list(codes)), message=text())
-    return record(
-        "A line of the results: good when `response` is not null and its `status_code` is 2xx.",
-        id=text(pattern="^resp_"),
-        custom_id=maybe(text(), "Yours; null where a skipped line had none."),
-        response=maybe(answer),
-        error=maybe(fault),
-    )
+    return {
+        "id": text(pattern="^resp_"),
+        "custom_id": maybe(text(), "Yours; null where a skipped line had none."),
+        "response": maybe(answer),
+        "error": maybe(record(code=text(enum=list(codes)), message=text())),
+    }
 
 
 def error() -> Shape:
@@ -220,6 +241,7 @@ def schemas() -> dict[str, Shape]:
         "FileList": page("File"),
         "DeletedFile": DELETED_FILE,
         "OutputLine": output_line(),
+        "ResultPage": result_page(),
         "BatchErrors": batch_errors(),
         "WaitingReason": WAITING_REASON,
         "RequestCounts": REQUEST_COUNTS,

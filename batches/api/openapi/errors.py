@@ -31,6 +31,8 @@ def documented(section: str) -> dict[str, Code]:
     for row in page.partition(f"\n## {section}\n")[2].partition("\n## ")[0].splitlines():
         cells = [cell.strip() for cell in row.strip("|").split(" | ")]
         if match := re.fullmatch("`([a-z_]+)`", cells[0]):
+            if match[1] in found:
+                raise LookupError(f"docs/errors.md has {match[1]} twice")
             status = cells[1] if section == REQUESTS else ""
             found[match[1]] = Code(
                 match[1], int(status) if status.isdigit() else NO_STATUS, _LINK.sub(r"\1", cells[-2])

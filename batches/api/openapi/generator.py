@@ -10,15 +10,18 @@ from drf_spectacular.drainage import error
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 
-from batches.api.openapi import components, native, openai, operations, reference
+from batches.api.openapi import account, components, native, openai, operations, preflight, reference, webhooks
 from batches.api.openapi.shapes import Shape
 
-OPERATIONS = {**native.OPERATIONS, **openai.OPERATIONS, **reference.OPERATIONS}
+ROOMS = (native, preflight, openai, account, webhooks, reference)
+OPERATIONS = {name: operation for room in ROOMS for name, operation in room.OPERATIONS.items()}
 TAGS = {
     native.TAG: "One request to submit, results in the order of the input.",
     openai.FILES: "`/v1/files` of OpenAI's SDK, unmodified: docs/move-from-openai.md.",
     openai.BATCHES: "`/v1/batches` of OpenAI's SDK, unmodified. The same batches, with the same ids.",
-    "About": "",
+    account.TAG: "Models, usage, limits.",
+    webhooks.TAG: "Be told of the ends of batches: docs/webhooks.md.",
+    reference.TAG: "",
 }
 ABOUT = """
 Batches of requests to language models, on this service: upload a JSONL file, and fetch the results within 24 hours at
@@ -30,7 +33,9 @@ SDK, unmodified.
 - Every answer has the header `x-request-id`. `HEAD` works wherever `GET` does.
 - Times are whole unix seconds. A field without a value is `null`, never left out. Ignore fields that you do not know:
   there will be more.
-- A field, query or header that is not supported is refused, never silently ignored.
+- A field or query that is not supported is refused, never silently ignored.
+- A POST with an `Idempotency-Key` may be sent again, and is done once.
+- A key may make so many requests a minute: the headers `x-ratelimit-…` say how it stands, in refusals too.
 - What is another tenant's is answered like what does not exist: 404.
 """.strip()
 KEY = {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer pk-prov-…`"}
@@ -54,11 +59,12 @@ def complete(result: Shape, **_: Any) -> Shape:
         if operation := found.get(path, {}).get(method.lower()):
             result["paths"].setdefault(path, {})[method.lower()] = operation
     result["components"] = {
-        "schemas": components.schemas(),
+        "schemas": components.schemas() | preflight.schemas() | account.SCHEMAS | webhooks.SCHEMAS,
         "responses": operations.shared_refusals(),
         "headers": operations.HEADERS,
         "securitySchemes": {"key": KEY},
     }
+    result["webhooks"] = webhooks.sent()
     result["security"] = [{"key": []}]
     result["servers"] = [{"url": "/"}]
     result["tags"] = [{"name": name, "description": about} if about else {"name": name} for name, about in TAGS.items()]

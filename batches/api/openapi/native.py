@@ -3,7 +3,6 @@
 from batches.api.openapi import components, examples, shapes
 from batches.api.openapi import operations as op
 from batches.api.paging import DEFAULT_LIMIT, MAX_LIMIT
-from batches.core import states
 
 TAG = "Batches"
 FIND = {"batch_not_found"}
@@ -37,8 +36,6 @@ def _caps(about: str) -> shapes.Shape:
     return op.takes(media, {"max_cost_usd": "20.00"}, required=False) | {"description": about}
 
 
-STATUS = shapes.text(enum=sorted(set(states.NATIVE.values())))
-
 OPERATIONS = {
     "POST /v1/batch": op.Operation(
         "submitBatch",
@@ -46,9 +43,10 @@ OPERATIONS = {
         "Submit a batch",
         {200: op.gives("Batch", "The batch, being validated.", examples.SUBMITTED)},
         "The file is streamed to the storage and its lines are counted on the way: `total_requests` is right in this"
-        " answer. Needs a `Content-Length`. Sent again it makes a second batch.",
+        " answer. Needs a `Content-Length`.",
         body=op.takes({op.MULTIPART: SUBMISSION}, {"file": examples.INPUT, "metadata": {"run": "nightly"}}),
         codes=op.UPLOAD | OPTIONS | ROOM | {"too_many_requests_in_batch"},
+        once=True,
     ),
     "GET /v1/batch": op.Operation(
         "listBatches",
@@ -58,7 +56,7 @@ OPERATIONS = {
         parameters=(
             op.limit(MAX_LIMIT, DEFAULT_LIMIT),
             op.AFTER,
-            op.query("status", STATUS, "Only batches with this status."),
+            op.query("status", components.STATUS, "Only batches with this status."),
         ),
         codes=FIND | {"invalid_limit", "invalid_status"},
     ),
@@ -96,6 +94,19 @@ OPERATIONS = {
         parameters=op.DOWNLOAD_HEADERS,
         codes=DOWNLOAD,
     ),
+    "GET /v1/batch/{batch_id}/results": op.Operation(
+        "followResults",
+        TAG,
+        "Results as they come",
+        {200: op.gives("ResultPage", "Results in the order in which they were stored.", examples.RESULTS)},
+        "Ask again with `after` = `last_seq`: at once while `has_more` is true, else after a second, until the status"
+        " is a last one. A page ends early at 8 MiB.",
+        parameters=(
+            op.query("after", shapes.whole(minimum=0, maximum=10**9, default=0), "What came after this `seq`."),
+            op.limit(1000, 100),
+        ),
+        codes=FIND | {"invalid_after", "invalid_limit", "file_expired"},
+    ),
     "POST /v1/batch/{batch_id}/cancel": op.Operation(
         "cancelBatch",
         TAG,
@@ -103,6 +114,7 @@ OPERATIONS = {
         {200: op.gives("Batch", "The batch, being cancelled.", examples.BATCH | examples.CANCELLING)},
         "Nothing new is sent; what is finished or in flight is kept and charged. Again: the same answer.",
         codes=FIND | {"batch_not_cancellable"},
+        once=True,
     ),
     "POST /v1/batch/{batch_id}/resume": op.Operation(
         "resumeBatch",
@@ -111,6 +123,7 @@ OPERATIONS = {
         {200: op.gives("Batch", "The batch, running.", examples.BATCH)},
         body=_caps("A cap that is not named stays."),
         codes=FIND | CAPS | {"batch_not_paused", "cost_limit_reached"},
+        once=True,
     ),
     "POST /v1/batch/{batch_id}/retry": op.Operation(
         "retryBatch",
@@ -123,5 +136,6 @@ OPERATIONS = {
         | CAPS
         | ROOM
         | {"batch_not_complete", "batch_failed", "nothing_to_retry", "too_many_retries", "file_expired"},
+        once=True,
     ),
 }

@@ -47,6 +47,7 @@ OPERATIONS = {
         "Its lines are checked by the batch, not here. Needs a `Content-Length`.",
         body=op.takes({op.MULTIPART: UPLOADED}, {"file": examples.INPUT, "purpose": "batch"}),
         codes=op.UPLOAD | {"invalid_purpose", "invalid_expiry"},
+        once=True,
     ),
     "GET /v1/files": op.Operation(
         "listFiles",
@@ -106,6 +107,7 @@ OPERATIONS = {
         | OPTIONS
         | ROOM
         | {"missing_parameter", "invalid_completion_window", "invalid_expiry", "invalid_input_file"},
+        once=True,
     ),
     "GET /v1/batches": op.Operation(
         "listOpenAIBatches",
@@ -128,5 +130,6 @@ OPERATIONS = {
         "Stop a batch",
         {200: op.gives("OpenAIBatch", "The batch, being cancelled.", examples.OPENAI_BATCH | examples.CANCELLING)},
         codes=FIND | {"batch_not_cancellable"},
+        once=True,
     ),
 }

@@ -16,17 +16,24 @@ EVERY = {
     "unsupported_parameter", "duplicate_parameter", "malformed_request", "host_not_allowed", "method_not_allowed",
     "request_too_large", "too_many_transfers", "server_error",
 }  # fmt: skip
-KEYED = {"missing_api_key", "invalid_api_key", "insufficient_scope", "tenant_suspended"}
+KEYED = {"missing_api_key", "invalid_api_key", "insufficient_scope", "tenant_suspended", "rate_limit_exceeded"}
+ONCE = {"invalid_idempotency_key", "idempotency_key_in_use", "idempotency_key_reused"}
 WITH_PATH = {"not_found"}
 WITH_BODY = {"unsupported_media_type"}
 UPLOAD = {"length_required", "file_too_large", "missing_file", "incomplete_upload"}
 
 REQUEST_ID = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
-OF_STATUS = {  # headers of refusals
+RATE = {
+    f"x-ratelimit-{name}-requests": {"$ref": f"#/components/headers/Rate{name.capitalize()}"}
+    for name in ("limit", "remaining", "reset")
+}
+REPLAYED = {"Idempotent-Replayed": {"$ref": "#/components/headers/Replayed"}}
+OF_STATUS: dict[int, Shape] = {  # headers of refusals
     401: {"WWW-Authenticate": {"schema": text(), "required": True}},
     405: {"Allow": {"schema": text("The methods that there are.")}},
     416: {"Content-Range": {"schema": text(examples=["bytes */2048"]), "required": True}},
-    429: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}},
+    409: {"Retry-After": {"description": "Of `idempotency_key_in_use`: seconds to wait.", "schema": whole(minimum=1)}},
+    429: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}, **RATE},
     503: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}},
 }
 HEADERS = {
@@ -36,11 +43,21 @@ HEADERS = {
         "schema": text(pattern="^[A-Za-z0-9_.-]{8,64}$", examples=["req_3f6c2c1d9f4e4b0a8c7d6e5f"]),
     },
     "RetryAfter": {"description": "Seconds to wait.", "required": True, "schema": whole(minimum=1, maximum=3600)},
+    "Replayed": {"description": "`true`: it was done before, and is not done again.", "schema": text(enum=["true"])},
+    "RateLimit": {"description": "Requests a minute of this key, and at once.", "schema": text(pattern="^[0-9]+$")},
+    "RateRemaining": {"description": "Requests that would be taken now.", "schema": text(pattern="^[0-9]+$")},
+    "RateReset": {
+        "description": "Time until all are there again.",
+        "schema": text(pattern=r"^[0-9]+(\.[0-9]+)?(ms|s)$", examples=["50ms", "8.64s"]),
+    },
 }
 
 
 class Operation(NamedTuple):
-    """A method at a path. `codes` are the error codes of its own; those that all have are added."""
+    """A method at a path. `codes` are the error codes of its own; those that all have are added.
+
+    `once`: it takes an Idempotency-Key. `public`: it needs no API key.
+    """
 
     id: str
     tag: str
@@ -50,30 +67,48 @@ class Operation(NamedTuple):
     parameters: tuple[Shape, ...] = ()
     body: Shape | None = None
     codes: frozenset[str] | set[str] = frozenset()
+    once: bool = False
     public: bool = False
 
 
 def described(operation: Operation, path_parameters: list[str]) -> Shape:
     """The operation as OpenAPI has it."""
+    parameters = [*map(path_parameter, path_parameters), *operation.parameters, *([KEY] if operation.once else [])]
+    headers = {**REQUEST_ID, **({} if operation.public else RATE), **(REPLAYED if operation.once else {})}
+    answers = {
+        status: {**answer, "headers": {**headers, **answer.get("headers", {})}}
+        for status, answer in operation.answers.items()
+    }
+    responses = answers | _refusals(_codes(operation, bool(path_parameters)))
+    shape: Shape = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": operation.about,
+        "parameters": parameters,
+        "requestBody": operation.body,
+        "security": [] if operation.public else None,
+        "responses": {str(status): answer for status, answer in sorted(responses.items())},
+    }
+    return {name: value for name, value in shape.items() if value or (name == "security" and value is not None)}
+
+
+def _codes(operation: Operation, with_path: bool) -> set[str]:
     codes = EVERY | set(operation.codes) | (set() if operation.public else KEYED)
-    codes |= (WITH_PATH if path_parameters else set()) | (WITH_BODY if operation.body else set())
-    shape: Shape = {"operationId": operation.id, "tags": [operation.tag], "summary": operation.summary}
-    if operation.about:
-        shape["description"] = operation.about
-    if operation.public:
-        shape["security"] = []
-    if parameters := [*map(path_parameter, path_parameters), *operation.parameters]:
-        shape["parameters"] = parameters
-    if operation.body:
-        shape["requestBody"] = operation.body
-    answers = {status: _with_request_id(answer) for status, answer in operation.answers.items()}
+    return (
+        codes
+        | (ONCE if operation.once else set())
+        | (WITH_PATH if with_path else set())
+        | (WITH_BODY if operation.body else set())
+    )
+
+
+def _refusals(codes: set[str]) -> dict[int, Shape]:
     shared = errors.by_status(EVERY | KEYED)
-    refusals = {
+    return {
         status: {"$ref": f"#/components/responses/Refused{status}"} if found == shared.get(status) else refusal(found)
         for status, found in errors.by_status(codes).items()
     }
-    shape["responses"] = {str(status): answer for status, answer in sorted((answers | refusals).items())}
-    return shape
 
 
 def shared_refusals() -> dict[str, Shape]:
@@ -85,13 +120,8 @@ def refusal(codes: list[errors.Code]) -> Shape:
     """The answer with one of these codes, all of one status."""
     content = {"schema": errors.narrowed(codes), "examples": {code.code: errors.example(code) for code in codes}}
     about = "\n".join(f"- `{code.code}`: {code.cause}" for code in codes)
-    return _with_request_id(
-        {"description": about, "headers": OF_STATUS.get(codes[0].status, {}), "content": {JSON: content}}
-    )
-
-
-def _with_request_id(answer: Shape) -> Shape:
-    return {**answer, "headers": {**REQUEST_ID, **answer.get("headers", {})}}
+    headers = {**REQUEST_ID, **OF_STATUS.get(codes[0].status, {})}
+    return {"description": about, "headers": headers, "content": {JSON: content}}
 
 
 # --- words of the rooms ---------------------------------------------------------------------------------------------
@@ -121,6 +151,14 @@ def header(name: str, about: str, example: str = "") -> Shape:
 def path_parameter(name: str) -> Shape:
     about = f"The {name.removesuffix('_id')}'s id."
     return {"name": name, "in": "path", "required": True, "description": about, "schema": text(minLength=1)}
+
+
+KEY = header(
+    "Idempotency-Key",
+    "A key of your own: sent again with the same request it is done once, within 24 hours.",
+    "nightly-2026-11-28",
+)
+KEY["schema"] |= {"pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}
 
 
 def limit(most: int, default: int) -> Shape:

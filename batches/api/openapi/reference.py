@@ -2,12 +2,13 @@
 
 from batches.api.openapi.operations import JSON, Operation
 
+TAG = "About"
 ETAG = {"description": "Changes with the description.", "schema": {"type": "string"}}
 
 OPERATIONS = {
     "GET /v1/openapi.json": Operation(
         "readDescription",
-        "About",
+        TAG,
         "This description, as OpenAPI 3.1",
         {
             200: {

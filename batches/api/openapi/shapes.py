@@ -46,7 +46,7 @@ def record(about: str = "", /, **properties: Shape) -> Shape:
     return _about(about, {"type": "object", "properties": properties, "required": list(properties)})
 
 
-def fields(about: str = "", /, needed: tuple[str, ...] = (), **properties: Shape) -> Shape:
+def fields(about: str = "", needed: tuple[str, ...] = (), /, **properties: Shape) -> Shape:
     """An object that is sent: these fields and no others, of which only `needed` must be there."""
     shape: Shape = {"type": "object", "properties": properties, "additionalProperties": False}
     return _about(about, shape | ({"required": list(needed)} if needed else {}))
