@@ -177,7 +177,8 @@ class Known:
         upload = {"file": SimpleUploadedFile("a", json.dumps(good).encode()), "purpose": "batch"}
         self.batches = [batch["id"] for batch in (*ended, *waiting)]
         files = [batch[name] for batch in ended for name in ("output_file_id", "error_file_id") if batch[name]]
-        self.files = [owner.post("/v1/files", upload).json()["id"], waiting[0]["input_file_id"], *files]
+        self.inputs = [owner.post("/v1/files", upload).json()["id"], waiting[0]["input_file_id"]]
+        self.files = [*self.inputs, *files]
         self.models = ["witness"]
         self.deliveries = [each["id"] for each in hooks.deliveries(owner, {"id": self.endpoints[0]})]
         assert self.deliveries
@@ -187,7 +188,7 @@ class Known:
         where = {
             "path.batch_id": "batches",
             "path.file_id": "files",
-            "body.input_file_id": "files",
+            "body.input_file_id": "inputs",
             "path.model_id": "models",
             "path.endpoint_id": "endpoints",
             "path.delivery_id": "deliveries",
