@@ -161,7 +161,7 @@ def _lanes(now: datetime) -> tuple[dict[Key, Lane], set[Key]]:
 def _halted(batch: Batch) -> str:
     """Why nothing of it is sent, whatever its upstreams do; empty when it is run."""
     if batch.paused_reason:
-        return f"paused: The batch reached its {batch.paused_reason}: it stands still until it is resumed."
+        return batch.waiting_reason  # which the pause has set
     return SUSPENDED if batch.tenant.suspended else ""
 
 

@@ -59,12 +59,12 @@ def of_tenant(tenant: Tenant) -> QuerySet[File]:
     return File.objects.filter(kept, tenant=tenant, deleted_at=None)
 
 
-def find(tenant: Tenant, file_id: str) -> File:
+def find(tenant: Tenant, file_id: str, param: str = "file_id") -> File:
     """The tenant's file. Raises Refused 404, for a foreign one as for one that does not exist."""
     try:
         return of_tenant(tenant).get(public_id=_nameable(file_id))
     except File.DoesNotExist:
-        raise missing("file_id") from None
+        raise missing(param) from None
 
 
 def missing(param: str) -> Refused:

@@ -19,8 +19,8 @@ from tenants.models import Tenant
 WINDOW = timedelta(hours=24)
 MAX_METADATA = 16  # pairs
 MAX_METADATA_KEY, MAX_METADATA_VALUE = 64, 512  # characters
-NO_METADATA = "metadata must be a JSON object whose keys stand once and whose values are strings of Unicode."
-SOONEST, LATEST, UNKNOWN = 5, 3600, 30  # seconds of Retry-After
+NO_METADATA = "metadata must be a JSON object whose keys stand once and whose values are strings."
+SOONEST, LATEST, UNKNOWN = 5, 60, 30  # seconds of Retry-After: clients give up at a longer one, or ignore it
 
 
 def active(tenant: int) -> QuerySet[Batch]:

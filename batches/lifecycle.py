@@ -75,7 +75,8 @@ def listed(faults: Iterable[dict[str, Any]], counts: dict[str, int]) -> str:
 def pause(batch: int, reason: str) -> bool:
     """Send nothing more until it is resumed; what is in flight is kept. It stays in_progress, its deadline runs on."""
     running = Batch.objects.filter(pk=batch, status=Status.IN_PROGRESS, paused_reason="")
-    return running.update(paused_reason=reason) == 1
+    waiting = f"paused: The batch reached its {reason}: it stands still until it is resumed."
+    return running.update(paused_reason=reason, waiting_reason=waiting, expected_at=None) == 1
 
 
 def resume(batch: Batch, **new_caps: Any) -> None:
@@ -89,7 +90,7 @@ def resume(batch: Batch, **new_caps: Any) -> None:
         room = Q() if new_caps["max_cost"] is None else Q(cost__lt=new_caps["max_cost"])
     measured = {"base_completed": F("completed"), "base_failed": F("failed")}
     with transaction.atomic():
-        if paused.filter(room).update(paused_reason="", **measured, **new_caps):
+        if paused.filter(room).update(paused_reason="", waiting_reason="", **measured, **new_caps):
             tasks.ring_work()
             return
     if paused.exists():

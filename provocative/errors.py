@@ -18,6 +18,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from batches.core.requests import ENDPOINTS
 from tenants.errors import Refused
 
 
@@ -99,6 +100,9 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if request.path in ENDPOINTS:
+        cure = "This service runs batches. Send single requests to the model server itself."
+        return refuse(request, Refused(404, "not_found", cure))
     return refuse(request, Refused(404, "not_found", "There is nothing at this address."))
 
 

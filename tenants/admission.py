@@ -19,7 +19,7 @@ def check(tenant: Tenant, active: int, retry_after: Callable[[], int]) -> None:
         raise Refused(
             429,
             "concurrent_batch_limit_exceeded",
-            f"{active} of at most {limit} batches are active. Wait until one ends, or cancel one.",
+            f"Your tenant has {active} active batches, of at most {limit}. Wait until one ends, or cancel one.",
             headers={"Retry-After": str(retry_after())},
         )
 

@@ -1,11 +1,13 @@
 """The one exception that becomes an HTTP error body, raised by any room below the project."""
 
+LASTING = {"x-should-retry": "false"}  # OpenAI's SDKs would ask again after any 409
+
 
 class Refused(Exception):
     """A request that is answered with an error.
 
     `status` is HTTP's, `code` is stable and documented in docs/errors.md, `message` says what is wrong and what
-    to do, `param` names the field, `headers` go out with the answer (Retry-After).
+    to do, `param` names the field, `headers` go out with the answer (Retry-After; a 409 without it lasts).
     """
 
     def __init__(
@@ -13,6 +15,8 @@ class Refused(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.param, self.headers = status, code, message, param, headers or {}
+        if status == 409 and "Retry-After" not in self.headers:
+            self.headers = {**self.headers, **LASTING}
 
     @property
     def type(self) -> str:

@@ -140,6 +140,13 @@ def witness(witness_server: Witness, transactional_db: None) -> Witness:
 
 
 @pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commit twenty lines at a time, so that there are many commits in a small batch, on a slow machine too."""
+    for name in ("pump.FLUSH_RESULTS", "pump.AHEAD_RESULTS", "committing.GROUP_RESULTS"):
+        monkeypatch.setattr(f"batches.engine.{name}", 20)
+
+
+@pytest.fixture
 def receiver(settings: Any) -> Iterator[Receiver]:
     """A tenant's web server for webhooks, on this machine, whose network the operator allows."""
     settings.WEBHOOK_NETWORKS = [ip_network("127.0.0.0/8")]

@@ -40,13 +40,13 @@ RUNNING = {
     "before_send": Point("batches.engine.upstream", "Client.post", "before", 5),
     "after_send": Point("batches.engine.wire", "Connection.data_received", "before", 9),
     "after_response": Point("batches.engine.upstream", "Client.post", "after", 13),
-    "before_commit": Point("batches.engine.committing", "commit", "before", 4),
+    "before_commit": Point("batches.recording", "pack", "before", 4),
     "in_commit_after_segment": Point("batches.recording", "_insert", "before", 4),
     "in_commit_after_rows": Point("batches.recording", "_insert", "after", 4),
     "in_commit_after_counters": Point("batches.engine.commit", "_count", "after", 4),
     "in_commit_after_usage": Point("batches.metering", "add", "after", 4),
     "in_commit_after_slices": Point("batches.engine.commit", "_advance_slices", "after", 4),
-    "after_commit": Point("batches.engine.committing", "commit", "after", 4),
+    "after_commit": Point("batches.engine.committing", "commit", "after", 2),
     "in_last_commit": Point("batches.lifecycle", "finalize_now", "after"),
 }
 STOPPING = {

@@ -290,10 +290,8 @@ def test_output_before_and_after_the_end(owner: Person, witness: Witness, work: 
 
 
 def test_partial_output_has_what_is_committed(
-    owner: Person, witness: Witness, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    owner: Person, witness: Witness, work: Callable[..., None], small_groups: None
 ) -> None:
-    for name in ("pump.FLUSH_RESULTS", "pump.AHEAD_RESULTS", "committing.GROUP_RESULTS"):
-        monkeypatch.setattr(f"batches.engine.{name}", 20)
     witness.configure(latency_ms=[5, 10])
     batch = owner.submit([request_line(str(n), custom_id=f"c{n}") for n in range(300)]).json()["id"]
     seen: list[Any] = []

@@ -329,11 +329,7 @@ def test_expiry(client: Any, owner: Person, witness: Witness, work: Work) -> Non
 # --- while it runs ----------------------------------------------------------------------------------------------------
 
 
-def test_the_output_of_a_running_batch(
-    client: Any, witness: Witness, work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("pump.FLUSH_RESULTS", "pump.AHEAD_RESULTS", "committing.GROUP_RESULTS"):
-        monkeypatch.setattr(f"batches.engine.{name}", 20)
+def test_the_output_of_a_running_batch(client: Any, witness: Witness, work: Work, small_groups: None) -> None:
     witness.configure(latency_ms=[5, 10])
     batch = create(client, [request_line(str(n), faults=["400"] if n % 10 == 0 else []) for n in range(200)])
     seen: list[Any] = []

@@ -30,7 +30,7 @@ def resume_with(owner: Person, batch: Batch, content: bytes, kind: str = "applic
 
 
 def test_a_resumed_batch_runs_on_to_its_next_cap_and_then_to_its_end(
-    owner: Person, witness: Witness, work: Work
+    owner: Person, witness: Witness, work: Work, small_groups: None
 ) -> None:
     witness.configure(latency_ms=[20, 30], tokens=1000)
     batch = submit(owner, numbered(400), max_cost_usd="0.05")

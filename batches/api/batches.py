@@ -77,5 +77,5 @@ def _list(request: Request) -> Response:
     limit = paging.limit(request)
     rows = finding.of_tenant(request).order_by("-pk")
     if after := request.query_params.get("after"):
-        rows = rows.filter(pk__lt=finding.batch(request, after).pk)
+        rows = rows.filter(pk__lt=finding.batch(request, after, "after").pk)
     return paging.answer(rows, limit, serializers.openai)

@@ -110,8 +110,11 @@ def read_caps(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _max_cost(value: Any) -> int:
     """Pico-USD. Only of text: a JSON number may have been rounded on its way."""
+    if not isinstance(value, str):
+        message = f'{caps.MAX_COST}: send USD as a string, such as "12.50".'
+        raise Refused(400, "invalid_max_cost", message, param=caps.MAX_COST)
     try:
-        return money.amount(value if isinstance(value, str) else "")
+        return money.amount(value)
     except ValueError as error:
         raise Refused(400, "invalid_max_cost", f"{caps.MAX_COST}: {error}", param=caps.MAX_COST) from None
 

@@ -87,7 +87,7 @@ def _list(request: Request) -> Response:
     rows = rows.filter(purpose__in=_purposes(query.get("purpose")))
     newest_first = _newest_first(query.get("order"))
     if after := query.get("after"):
-        pk = stored_files.find(tenant_of(request), after).pk
+        pk = stored_files.find(tenant_of(request), after, "after").pk
         rows = rows.filter(pk__lt=pk) if newest_first else rows.filter(pk__gt=pk)
     return paging.answer(rows.order_by("-pk" if newest_first else "pk"), limit, serializers.file)
 

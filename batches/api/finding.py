@@ -14,9 +14,9 @@ def of_tenant(request: Request) -> QuerySet[Batch]:
     return Batch.objects.filter(tenant=tenant_of(request)).annotate(**serializers.NAMED)
 
 
-def batch(request: Request, batch_id: str) -> Batch:
+def batch(request: Request, batch_id: str, param: str = "batch_id") -> Batch:
     """The tenant's batch. Raises Refused 404."""
     try:
         return of_tenant(request).get(public_id=batch_id if "\x00" not in batch_id else "")
     except Batch.DoesNotExist:
-        raise Refused(404, "batch_not_found", "There is no batch with this id.", param="batch_id") from None
+        raise Refused(404, "batch_not_found", "There is no batch with this id.", param=param) from None

@@ -160,7 +160,7 @@ def _list(request: Request) -> Response:
     if (status := request.query_params.get("status")) is not None:
         rows = rows.filter(_shown_as(status))
     if after := request.query_params.get("after"):
-        rows = rows.filter(pk__lt=_batch(request, after).pk)
+        rows = rows.filter(pk__lt=_batch(request, after, "after").pk)
     return paging.answer(rows, limit, serializers.native)
 
 

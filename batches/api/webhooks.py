@@ -131,7 +131,7 @@ def _replay(request: Request, found: WebhookEndpoint, delivery_id: str) -> Respo
         with attempt.acting(delivery_id):
             if not leasing.replay(delivery):
                 message = "This event is being sent now. Look at its delivery in a moment."
-                raise Refused(409, "delivery_in_progress", message)
+                raise Refused(409, "delivery_in_progress", message, headers={"Retry-After": "5"})
             tasks.ring_deliver()
         return Response(_delivered(_delivery(found, delivery_id)))
 

@@ -15,6 +15,7 @@ MAX_TOKENS = 10**8  # a line that claims more is not believed
 UNCHARGED = "usage_missing"
 MAX_TEXT = 64 * 1024  # bytes kept of a failure's body that is not JSON
 RETRIED_STATUS = frozenset({408, 425, 429})
+LASTING_STATUS = frozenset({501, 505})  # "not implemented" is no passing failure
 COOLING_STATUS = frozenset({401, 403})
 
 
@@ -117,7 +118,7 @@ def judge(endpoint: str, answer: Answer, asked: bytes = b"") -> Verdict:
         return Verdict(final=True, code="upstream_redirect")
     if status in COOLING_STATUS:
         return Verdict(final=False, status=status, body=_as_json(answer.body), cools=True)
-    retried = status in RETRIED_STATUS or status >= 500
+    retried = status in RETRIED_STATUS or (status >= 500 and status not in LASTING_STATUS)
     return Verdict(final=not retried, status=status, body=_as_json(answer.body))
 
 

@@ -173,7 +173,7 @@ def test_no_answer_is_tried_again_and_never_charged(code: str, unsent: bool) -> 
     assert verdict == Verdict(final=False, code=code, cools=unsent)
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 529, 599])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 529, 599])
 def test_a_passing_failure_is_tried_again_with_its_status_and_body(status: int) -> None:
     verdict = judge(CHAT, Answer(status, b'{"error": 1}', retry_after="3"))
     assert verdict == Verdict(final=False, status=status, body=b'{"error": 1}')
@@ -184,8 +184,8 @@ def test_an_upstream_that_refuses_us_cools(status: int) -> None:
     assert judge(CHAT, Answer(status, b"{}")) == Verdict(final=False, status=status, body=b"{}", cools=True)
 
 
-@pytest.mark.parametrize("status", [400, 402, 404, 405, 409, 410, 413, 415, 418, 422, 451, 499])
-def test_any_other_4xx_is_final(status: int) -> None:
+@pytest.mark.parametrize("status", [400, 402, 404, 405, 409, 410, 413, 415, 418, 422, 451, 499, 501, 505])
+def test_any_other_4xx_and_what_is_not_implemented_is_final(status: int) -> None:
     assert judge(CHAT, Answer(status, b'{"error":1}')) == Verdict(final=True, status=status, body=b'{"error":1}')
 
 

@@ -42,7 +42,7 @@ HEADERS = {
         "required": True,
         "schema": text(pattern="^[A-Za-z0-9_.-]{8,64}$", examples=["req_3f6c2c1d9f4e4b0a8c7d6e5f"]),
     },
-    "RetryAfter": {"description": "Seconds to wait.", "required": True, "schema": whole(minimum=1, maximum=3600)},
+    "RetryAfter": {"description": "Seconds to wait.", "required": True, "schema": whole(minimum=1, maximum=60)},
     "Replayed": {"description": "`true`: it was done before, and is not done again.", "schema": text(enum=["true"])},
     "RateLimit": {"description": "Requests a minute of this key, and at once.", "schema": text(pattern="^[0-9]+$")},
     "RateRemaining": {"description": "Requests that would be taken now.", "schema": text(pattern="^[0-9]+$")},
