@@ -168,6 +168,7 @@ def test_a_batch_of_two_models_ends_with_its_last(owner: Person, witness: Witnes
     assert shown(owner, alone)[0] is not None
 
 
+@pytest.mark.sqlite_only
 def test_a_runner_says_that_its_upstream_rests_and_that_it_answers_again(
     owner: Person, witness: Witness, work: Work
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_runner_says_that_its_upstream_rests_and_that_it_answers_again(
     assert owner.batch(batch.public_id)["completed_count"] == 4
 
 
+@pytest.mark.sqlite_only
 def test_a_runner_says_that_all_lines_of_a_slice_wait(
     owner: Person, witness: Witness, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +223,7 @@ def test_what_ended_meanwhile_is_left_alone(owner: Person, witness: Witness, mon
     assert Batch.objects.get(pk=batch.pk).expected_at is None
 
 
+@pytest.mark.sqlite_only
 def test_five_hundred_batches_of_fifty_tenants_cost_few_queries(owner: Person, witness: Witness) -> None:
     known_pace()
     tenants = Tenant.objects.bulk_create(Tenant(name=f"tenant {n}", weight=1 + n % 3) for n in range(50))

@@ -109,6 +109,7 @@ def test_lists_are_paged_through(client: Any, witness: Witness) -> None:
     assert (page.has_more, page.first_id, page.last_id) == (True, batches[6], batches[4])
 
 
+@pytest.mark.sqlite_only
 def test_a_list_refuses_what_it_does_not_know(owner: Person, witness: Witness) -> None:
     for path, code in (
         ("/v1/files?limit=0", "invalid_limit"),
@@ -127,6 +128,7 @@ def test_a_list_refuses_what_it_does_not_know(owner: Person, witness: Witness) -
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_only
 def test_a_file_is_taken_under_any_name_and_read_back(client: Any) -> None:
     content = jsonl([request_line("a")])
     for name in ("upload", "a b.jsonl", "häß.txt", "x" * 300, '"; filename="y'):
@@ -207,6 +209,7 @@ def test_files_expire(client: Any, owner: Person, witness: Witness, work: Work) 
     assert error(owner.get(f"/v1/batch/{batch.id}/output"), 410) == "file_expired"
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     ("form", "code"),
     [
@@ -229,6 +232,7 @@ def test_an_upload_that_is_refused_leaves_nothing(owner: Person, form: dict[str,
 # --- creating ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [
@@ -266,6 +270,7 @@ def test_a_batch_that_is_refused(owner: Person, change: dict[str, Any], status: 
     assert not Batch.objects.exists()
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     "text", ["", "null", "[]", "{", "1e999", "[" * 100_000, '{"metadata": ' + "[" * 100_000, "\xff"]
 )

@@ -95,6 +95,7 @@ def test_two_killers_in_two_tenants_batches(
     print(f"two killers: {deaths} deaths")
 
 
+@pytest.mark.sqlite_only
 def test_kills_from_outside_fail_no_line(owner: Person, witness: Witness) -> None:
     """Runner after runner is killed before it commits anything: its slices are suspects, its lines are innocent."""
     witness.configure(latency_ms=[60, 60])
@@ -122,6 +123,7 @@ def test_kills_from_outside_fail_no_line(owner: Person, witness: Witness) -> Non
     print(f"{suspects} suspects, sends {Counter(witness.requests_by_marker().values())}")
 
 
+@pytest.mark.sqlite_only
 def test_a_suspect_is_run_with_nothing_beside_it(owner: Person, witness: Witness) -> None:
     Upstream.objects.update(max_in_flight=8)
     witness.configure(latency_ms=[10, 10])

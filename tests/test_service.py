@@ -99,6 +99,7 @@ def test_sigterm_of_both_clusters_sends_nothing_twice(upstream: Witness, service
     assert three_ledgers(service, client, batch, upstream) == 0
 
 
+@pytest.mark.sqlite_only
 def test_sigterm_of_up_sends_nothing_twice(upstream: Witness, service: Service, request: Any) -> None:
     upstream.configure(latency_ms=[20, 30])
     client = service.tenant("stopped")
@@ -114,6 +115,7 @@ def test_sigterm_of_up_sends_nothing_twice(upstream: Witness, service: Service, 
     assert three_ledgers(service, client, batch, upstream) == 0
 
 
+@pytest.mark.sqlite_only
 def test_up_itself_is_killed(upstream: Witness, service: Service, request: Any) -> None:
     upstream.configure(latency_ms=[20, 30])
     client = service.tenant("dead")
