@@ -99,15 +99,22 @@ def finalize(batch_pk: int) -> None:
 def _finalize(batch: Batch, ending: Status, step: Step) -> None:
     with spool(batch, step.renew) as lines:
         written = _write(_merged(batch, lines, ending, step), step)
-    ended = False
     try:
         ended = _end(batch, step, ending, written)
-    finally:
-        if not ended:
-            for writer, _ in written.values():
-                objects.delete(writer.key)
+    except DatabaseError:
+        raise  # it may have ended after all: objects that nobody names are swept a day later
+    except BaseException:
+        _discard(written)
+        raise
     if ended:
         drop_scaffolding(batch.pk)
+    else:
+        _discard(written)
+
+
+def _discard(written: dict[str, tuple[objects.Writer, int]]) -> None:
+    for writer, _ in written.values():
+        objects.delete(writer.key)
 
 
 def _merged(batch: Batch, lines: Spool, ending: Status, step: Step) -> Iterator[tuple[bytes, bool]]:

@@ -14,12 +14,14 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import OperationalError, connection, connections
 
 from batches import idempotency, intake, lifecycle, objects, retries, sweeping, tasks
+from batches.engine import runner
 from batches.idempotency import Attempt
 from batches.models import Batch, File, Submission
 from batches.uploads import Stored
 from tenants.errors import Refused
 from tenants.models import ApiKey, Tenant
-from tests.conftest import Person
+from tests.conftest import Person, step
+from tests.test_engine import numbered
 from tests.test_pause import code, paused
 from tests.test_retry_batch import cancelled, stored
 from tests.witness import Witness
@@ -356,3 +358,27 @@ def test_a_commit_whose_answer_is_lost(
         assert replayed(ask(owner, key="k")) == answer.json()["id"]
     else:
         assert made(ask(owner, key="k"))
+
+
+def test_a_batch_whose_end_is_stored_but_not_answered_keeps_its_files(
+    owner: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows name them: a worker that knows nothing of the end must not remove what it wrote."""
+    batch = owner.submit(numbered(3)).json()["id"]
+    step("validating", tasks.validate)
+    runner.run(stop=lambda: False, idle=0.21)
+    kind = type(connections["default"])
+    commit = kind._commit  # type: ignore[attr-defined]  # not in the stubs
+
+    def lost(self: Any) -> None:
+        ended = Batch.objects.filter(status="completed").exists()
+        commit(self)
+        if ended:
+            raise OperationalError("the connection broke")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "_commit", lost)
+        step("finalizing", tasks.finalize)
+    sweeping.sweep()
+    assert owner.batch(batch)["status"] == "completed"
+    assert len(owner.lines(batch)) == 3
