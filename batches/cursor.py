@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from batches import clock, objects
+from batches import files, objects
 from batches.core import jsonl
 from batches.core.rendering import response_id
-from batches.models import Batch, File, Result, Segment
+from batches.models import Batch, Result, Segment
 from tenants.errors import Refused
 
 PAGE_BYTES = 8 * 1024 * 1024  # of lines in a page, unless a single one is larger
@@ -75,7 +75,7 @@ def _from_segments(rows: list[Row]) -> dict[int, bytes] | None:
 def _from_file(batch: Batch, rows: list[Row]) -> dict[int, bytes]:
     ended = Batch.objects.select_related("results_file").filter(pk=batch.pk).first()
     file = ended and ended.results_file
-    if not ended or not file or _is_gone(file):
+    if not ended or not file or files.is_gone(file):
         raise _gone()
     try:
         if ended.completed + ended.failed == ended.total:
@@ -83,11 +83,6 @@ def _from_file(batch: Batch, rows: list[Row]) -> dict[int, bytes]:
         return dict(_scanned(file.storage_key, ended, rows))
     except FileNotFoundError:
         raise _gone() from None
-
-
-def _is_gone(file: File) -> bool:
-    late = file.expires_at is not None and file.expires_at <= clock.now()
-    return late or file.deleted_at is not None or not file.storage_key
 
 
 def _gone() -> Refused:

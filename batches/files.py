@@ -61,10 +61,25 @@ def of_tenant(tenant: Tenant) -> QuerySet[File]:
 
 def find(tenant: Tenant, file_id: str, param: str = "file_id") -> File:
     """The tenant's file. Raises Refused 404, for a foreign one as for one that does not exist."""
+    return _get(of_tenant(tenant), file_id)
+
+
+def place(tenant: Tenant, file_id: str) -> File:
+    """A place in the tenant's list: a file, also one that is gone, so that who deletes each page's files comes on."""
+    return _get(File.objects.filter(tenant=tenant), file_id)
+
+
+def _get(rows: QuerySet[File], file_id: str) -> File:
     try:
-        return of_tenant(tenant).get(public_id=_nameable(file_id))
+        return rows.get(public_id=_nameable(file_id))
     except File.DoesNotExist:
         raise missing(param) from None
+
+
+def is_gone(file: File) -> bool:
+    """Whether an ended batch's file is not served any more: deleted, or past its end."""
+    late = file.expires_at is not None and file.expires_at <= clock.now()
+    return late or file.deleted_at is not None or not file.storage_key
 
 
 def missing(param: str) -> Refused:

@@ -31,7 +31,6 @@ class Spool:
 
     def __init__(self, batch: Batch, file: Any, renew: Callable[[], None]) -> None:
         self._file, self._renew = file, renew
-        self.whole = True  # False: segments went while they were read, the batch has ended meanwhile
         starts = self._fill(batch)
         self.lines, self._offsets, self._lengths, self.delivered = array("I"), array("Q"), array("I"), bytearray()
         rows = Result.objects.filter(batch=batch).order_by("line")
@@ -51,8 +50,7 @@ class Spool:
         for pk in list(Segment.objects.filter(batch=batch).order_by("pk").values_list("pk", flat=True)):
             self._renew()
             data = Segment.objects.filter(pk=pk).values_list("data", flat=True).first()
-            if data is None:
-                self.whole = False
+            if data is None:  # dropped: the batch has ended meanwhile
                 continue
             body = zlib.decompress(data)
             self._file.write(body)

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from batches import intake, objects
+from batches import files, intake, objects
 from batches.core import jsonl, rendering, requests
 from batches.core.states import TERMINAL, Status
 from batches.idempotency import Attempt
@@ -96,9 +96,16 @@ def _results(batch: Batch) -> Iterator[bytes]:
 def merged(batch: Batch) -> Iterator[bytes]:
     """A line for each line of the original's input: of the first batch that delivered it, else of the last.
 
-    The n-th line of a retry is the n-th that the batch before it did not deliver.
+    The n-th line of a retry is the n-th that the batch before it did not deliver. Raises Refused 410 when one of their
+    files is not stored any more.
     """
-    original, *others = [_results(each) for each in _chain(batch)]
+    chain = _chain(batch)
+    if any(each.results_file is None or files.is_gone(each.results_file) for each in chain):
+        raise Refused(410, "file_expired", "The output of a batch that is to be merged is not stored any more.")
+    return _merge(*map(_results, chain))
+
+
+def _merge(original: Iterator[bytes], *others: Iterator[bytes]) -> Iterator[bytes]:
     for line in original:
         for retried in others:
             if rendering.is_delivered(line):

@@ -12,11 +12,14 @@ import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from batches import clock, sweeping
+from batches import clock, files, results, sweeping, tasks
+from batches.engine import runner
 from batches.models import Batch, File
+from batches.uploads import Stored
 from tenants.models import Tenant
-from tests.conftest import Person
+from tests.conftest import Person, step
 from tests.test_api import error
+from tests.test_engine import numbered, submit
 from tests.test_uploads import stored
 from tests.witness import Witness, request_line
 
@@ -107,6 +110,29 @@ def test_lists_are_paged_through(client: Any, witness: Witness) -> None:
     assert len(files) == 7 and [file.id for file in client.files.list(limit=3, order="asc")] == files[::-1]
     page = client.batches.list(limit=3)
     assert (page.has_more, page.first_id, page.last_id) == (True, batches[6], batches[4])
+
+
+def test_files_are_deleted_while_they_are_paged_through(client: Any) -> None:
+    for _ in range(5):
+        client.files.create(file=("a", b"{}\n"), purpose="batch")
+    assert [client.files.delete(file.id).deleted for file in client.files.list(limit=2)] == [True] * 5
+    assert client.files.list().data == []
+
+
+@pytest.mark.sqlite_only
+def test_files_are_in_the_order_of_their_making(owner: Person, witness: Witness) -> None:
+    """An output is as old as its batch's end, whatever was uploaded while the batch ran."""
+    batch = submit(owner, numbered(3))
+    runner.run(stop=lambda: False, idle=0.21)
+    later = files.create(owner.tenant, Stored("later", "a", 1, 1, "")).public_id
+    step("finalizing", tasks.finalize)
+    batch.refresh_from_db()
+    assert batch.input_file and batch.output_file
+    order = [batch.output_file.public_id, later, batch.input_file.public_id]
+    assert [file["id"] for file in owner.get("/v1/files").json()["data"]] == order
+    for way, ids in (("desc", order), ("asc", order[::-1])):
+        after = [owner.get(f"/v1/files?order={way}&after={file}").json()["data"] for file in ids]
+        assert [[file["id"] for file in page] for page in after] == [ids[1:], ids[2:], []]
 
 
 @pytest.mark.sqlite_only
@@ -359,6 +385,25 @@ def test_the_output_of_a_running_batch(client: Any, witness: Witness, work: Work
     assert ended.output_file_id == running.output_file_id, "one name from the first line to the end"
     assert len(whole.text.splitlines()) == 180 and "x-incomplete" not in whole.response.headers
     assert set(content.text.splitlines()) < set(whole.text.splitlines())
+
+
+@pytest.mark.parametrize("path", ["/v1/batch/{batch}/output?partial=true", "/v1/files/{file}/content"])
+def test_a_batch_that_ends_before_its_lines_are_gathered(
+    owner: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Its segments are gone before the first is read: there are no fewer lines than a moment ago."""
+    batch = submit(owner, numbered(3))
+    runner.run(stop=lambda: False, idle=0.21)
+    fill = results.Spool._fill
+
+    def then_it_ends(*args: Any) -> Any:
+        step("finalizing", tasks.finalize)
+        return fill(*args)
+
+    monkeypatch.setattr(results.Spool, "_fill", then_it_ends)
+    output = File.objects.get(purpose="batch_output").public_id
+    answer = owner.get(path.format(batch=batch.public_id, file=output))
+    assert len(b"".join(answer.streaming_content).splitlines()) == 3
 
 
 # --- errors as the SDK reads them -------------------------------------------------------------------------------------

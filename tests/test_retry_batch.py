@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from batches import intake, objects, retries, tasks
+from batches import clock, files, intake, objects, retries, tasks
 from batches.core.states import Status
 from batches.models import Batch, File, Upstream
 from billing import prices
@@ -132,6 +132,23 @@ def test_a_merged_output_is_streamed_like_others(owner: Person, witness: Witness
     assert again.public_id in plain["Content-Disposition"] and "ETag" not in plain
     packed = owner.get(path, **{"Accept-Encoding": "gzip"})
     assert zlib.decompress(b"".join(packed.streaming_content), wbits=31) == body
+
+
+@pytest.mark.sqlite_only
+def test_a_merged_output_of_which_a_file_is_gone(owner: Person, witness: Witness, work: Work) -> None:
+    first = cancelled(owner, 3)
+    again = retried(owner, first)
+    work()
+    path = f"/v1/batch/{again.public_id}/output?merged=true"
+    assert first.results_file
+    file = File.objects.filter(pk=first.results_file.pk)
+    file.update(expires_at=clock.now())
+    assert code(owner.get(path), 410) == "file_expired"
+    file.update(expires_at=None)
+    assert len(owner.lines(again.public_id, "output?merged=true")) == 3
+    files.delete(owner.tenant, file.get().public_id)
+    assert code(owner.get(path), 410) == "file_expired"
+    assert len(owner.lines(again.public_id)) == 3
 
 
 def test_merged_is_the_output_itself_of_a_batch_that_retries_nothing(

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import content_disposition_header, parse_etags
 
-from batches import clock, objects, results
+from batches import files, objects, results
 from batches.core import ranges
+from batches.core.states import TERMINAL
 from batches.models import Batch, File
 from tenants.errors import Refused, busy
 
@@ -48,7 +49,7 @@ _REFUSED = re.compile(r"q\s*=\s*0(\.0*)?", re.IGNORECASE)
 
 def send(request: HttpRequest, file: File) -> HttpResponseBase:
     """The file, or the part of it that Range names; 304 when the client has it, 416 when the range lies beyond."""
-    if not file.storage_key or (file.expires_at is not None and file.expires_at <= clock.now()):
+    if files.is_gone(file):
         raise Refused(410, "file_expired", "This file was deleted, or its time is over. Its batch is still there.")
     etag = f'"{file.sha256}"'
     held = parse_etags(request.headers.get("If-None-Match", ""))
@@ -109,12 +110,12 @@ def partial(batch: Batch, delivered_only: bool = False) -> HttpResponseBase:
 
 def _committed(batch: Batch, delivered_only: bool) -> Iterator[bytes]:
     with results.spool(batch) as lines:
-        if lines.whole:
+        batch.refresh_from_db()
+        if batch.status not in TERMINAL:  # so none of its segments was dropped while they were gathered
             for body, delivered in lines:
                 if delivered or not delivered_only:
                     yield body + b"\n"
             return
-    batch.refresh_from_db()  # it has ended while its lines were gathered
     file = batch.output_file if delivered_only else batch.results_file
     if file is not None:
         yield from objects.chunks(file.storage_key)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db import DatabaseError
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponseBase
 from rest_framework.decorators import api_view, parser_classes
 from rest_framework.parsers import MultiPartParser
@@ -87,9 +88,16 @@ def _list(request: Request) -> Response:
     rows = rows.filter(purpose__in=_purposes(query.get("purpose")))
     newest_first = _newest_first(query.get("order"))
     if after := query.get("after"):
-        pk = stored_files.find(tenant_of(request), after, "after").pk
-        rows = rows.filter(pk__lt=pk) if newest_first else rows.filter(pk__gt=pk)
-    return paging.answer(rows.order_by("-pk" if newest_first else "pk"), limit, serializers.file)
+        rows = rows.filter(_beyond(stored_files.place(tenant_of(request), after), newest_first))
+    order = ("-created_at", "-pk") if newest_first else ("created_at", "pk")
+    return paging.answer(rows.order_by(*order), limit, serializers.file)
+
+
+def _beyond(file: File, newest_first: bool) -> Q:
+    """An output's row is older than the output: rows alone are in no order."""
+    side = "lt" if newest_first else "gt"
+    same_moment = Q(created_at=file.created_at, **{f"pk__{side}": file.pk})
+    return Q(**{f"created_at__{side}": file.created_at}) | same_moment
 
 
 def _purposes(value: str | None) -> tuple[Any, ...]:
