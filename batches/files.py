@@ -59,17 +59,17 @@ def of_tenant(tenant: Tenant) -> QuerySet[File]:
     return File.objects.filter(kept, tenant=tenant, deleted_at=None)
 
 
-def find(tenant: Tenant, file_id: str, param: str = "file_id") -> File:
+def find(tenant: Tenant, file_id: str) -> File:
     """The tenant's file. Raises Refused 404, for a foreign one as for one that does not exist."""
-    return _get(of_tenant(tenant), file_id)
+    return _get(of_tenant(tenant), file_id, "file_id")
 
 
 def place(tenant: Tenant, file_id: str) -> File:
     """A place in the tenant's list: a file, also one that is gone, so that who deletes each page's files comes on."""
-    return _get(File.objects.filter(tenant=tenant), file_id)
+    return _get(File.objects.filter(tenant=tenant), file_id, "after")
 
 
-def _get(rows: QuerySet[File], file_id: str) -> File:
+def _get(rows: QuerySet[File], file_id: str, param: str) -> File:
     try:
         return rows.get(public_id=_nameable(file_id))
     except File.DoesNotExist:

@@ -1,5 +1,6 @@
 """OpenAI's own SDK, unmodified, against the real web server: only base_url and key are ours."""
 
+import importlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from django.apps import apps
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
@@ -133,6 +135,19 @@ def test_files_are_in_the_order_of_their_making(owner: Person, witness: Witness)
     for way, ids in (("desc", order), ("asc", order[::-1])):
         after = [owner.get(f"/v1/files?order={way}&after={file}").json()["data"] for file in ids]
         assert [[file["id"] for file in page] for page in after] == [ids[1:], ids[2:], []]
+
+
+def test_the_migration_tells_results_from_outputs(owner: Person, witness: Witness, work: Work) -> None:
+    for faults in (["400", ""], ["400", "400"], ["", ""]):
+        submit(owner, [request_line(f"l{n}", faults=[fault] if fault else []) for n, fault in enumerate(faults)])
+        work()
+    submit(owner, numbered(1))
+    purposes = File.objects.order_by("pk").values_list("purpose", flat=True)
+    before = list(purposes.all())
+    assert before.count("batch_results") == 1
+    File.objects.filter(purpose="batch_results").update(purpose="batch_output")
+    importlib.import_module("batches.migrations.0005_files").name_results(apps, None)
+    assert list(purposes.all()) == before
 
 
 @pytest.mark.sqlite_only
