@@ -237,6 +237,21 @@ def test_bad_requests_for_a_stored_file(owner: Person) -> None:
     assert code(ask_of(owner, input_file_id="a", endpoint=CHAT, odd=1), 400) == "unsupported_parameter"
 
 
+@pytest.mark.sqlite_only
+def test_what_a_batch_of_a_stored_file_may_say(owner: Person, witness: Witness) -> None:
+    """What would be refused is refused, and nothing else."""
+    named = {"input_file_id": stored(owner, [GOOD]).public_id, "endpoint": CHAT}
+    window, expiry = {"completion_window": "24h"}, {"anchor": "created_at", "seconds": 3600}
+    for fields, found in (
+        ({**window, "metadata": {"a": "b"}, "output_expires_after": expiry}, None),
+        ({"completion_window": "1h"}, "invalid_completion_window"),
+        ({"metadata": {"a": 1}}, "invalid_metadata"),
+        ({"output_expires_after": {"anchor": "created_at"}}, "invalid_expiry"),
+    ):
+        answer = ask_of(owner, **named, **fields)
+        assert answer.status_code == 200 if found is None else code(answer, 400) == found
+
+
 def broken(*_: Any) -> None:
     raise OSError("the disk is gone")
 

@@ -47,19 +47,24 @@ def cancel(request: Request, attempt: Attempt, batch_id: str) -> Response:
 def _create(request: Request, attempt: Attempt) -> Response:
     fields.query(request)
     given = fields.body(request, *FIELDS)
-    for name in NEEDED:
-        if not isinstance(given.get(name), str):
-            raise Refused(400, "missing_parameter", f"Send {name}, a string.", param=name)
-    if given.get("completion_window", "24h") != "24h":
-        raise Refused(400, "invalid_completion_window", "completion_window must be 24h.", param="completion_window")
-    columns, endpoint = _columns(given), intake.read_endpoint(given["endpoint"])
-    metadata = fields.plain(given.get("metadata"), "metadata")
-    metadata = intake.check_metadata({} if metadata is None else metadata)
+    endpoint, metadata, columns = read(given)
     attempt.name(given["input_file_id"], endpoint, metadata, columns)
     if not attempt.again:
         intake.check_room(attempt.tenant)
     made = intake.submit(attempt, given["input_file_id"], endpoint, metadata, **columns)
     return Response(serializers.openai(serializers.made(made)))
+
+
+def read(given: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Endpoint, metadata and other columns that FIELDS make. Raises Refused 400."""
+    for name in NEEDED:
+        if not isinstance(given.get(name), str):
+            raise Refused(400, "missing_parameter", f"Send {name}, a string.", param=name)
+    if given.get("completion_window", "24h") != "24h":
+        raise Refused(400, "invalid_completion_window", "completion_window must be 24h.", param="completion_window")
+    metadata = fields.plain(given.get("metadata"), "metadata")
+    metadata = intake.check_metadata({} if metadata is None else metadata)
+    return intake.read_endpoint(given["endpoint"]), metadata, _columns(given)
 
 
 def _columns(given: dict[str, Any]) -> dict[str, Any]:

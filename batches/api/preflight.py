@@ -8,16 +8,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches import files, intake, preflight, uploads
-from batches.api import fields, native, serializers
+from batches.api import batches, fields, native, serializers
 from batches.models import Batch
 from batches.preflight import Cost, Report, Work
 from billing import money
 from tenants.authentication import tenant_of
-from tenants.errors import Refused
 
 FIRST = 10  # lines named of each code
-NEEDED = ("input_file_id", "endpoint")
-NAMED = (*NEEDED, "completion_window", "metadata", "on_invalid_line", *fields.CAPS)
 
 
 @api_view(["POST"])
@@ -42,10 +39,8 @@ def upload(request: Request) -> Response:
 def named(request: Request) -> Response:
     """Of an uploaded file, by its id."""
     fields.query(request)
-    given = fields.body(request, *NAMED)
-    for name in NEEDED:
-        if not isinstance(given.get(name), str):
-            raise Refused(400, "missing_parameter", f"Send {name}, a string.", param=name)
+    given = fields.body(request, *batches.FIELDS)
+    batches.read(given)
     file = files.input_of(tenant_of(request), given["input_file_id"], lock=False)
     return _answer(request, file.storage_key, file.lines, given)
 
