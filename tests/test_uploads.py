@@ -175,6 +175,12 @@ def test_chunked_uploads_are_told_what_to_do(owner: Person, http: httpx.Client) 
     assert (answer.status_code, answer.json()["error"]["code"]) == (411, "length_required")
 
 
+def test_chunked_json_is_told_what_to_do(owner: Person, http: httpx.Client) -> None:
+    headers = {"Authorization": f"Bearer {owner.key}", "Content-Type": "application/json"}
+    answer = http.post("/v1/batches", content=iter([b"{}"]), headers=headers)
+    assert answer.status_code == 413 and "Content-Length" in answer.json()["error"]["message"]
+
+
 def test_a_refused_key_is_answered_before_the_body_is_read(http: httpx.Client, transactional_db: None) -> None:
     answer = send(http, "pk-prov-none", 20 * MB)
     assert answer.status_code == 401
