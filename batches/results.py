@@ -9,7 +9,7 @@ import os
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -99,15 +99,22 @@ def _finalize(batch: Batch, ending: Status, step: Step) -> None:
         written = _write(_merged(batch, lines, ending, step), step)
     try:
         ended = _end(batch, step, ending, written)
-    except DatabaseError:
-        raise  # it may have ended after all: objects that nobody names are swept a day later
-    except BaseException:
-        _discard(written)
+    except BaseException as error:
+        if not isinstance(error, DatabaseError) or _is_undone(batch, written):
+            _discard(written)
         raise
     if ended:
         drop_scaffolding(batch.pk)
     else:
         _discard(written)
+
+
+def _is_undone(batch: Batch, written: dict[str, tuple[objects.Writer, int]]) -> bool:
+    """Whether an end that raised did not take place; False when nobody knows, and the sweep of orphans will see."""
+    with suppress(DatabaseError), transaction.atomic():
+        Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)  # so it is over, one way or the other
+        return not File.objects.filter(storage_key=written["results"][0].key).exists()
+    return False
 
 
 def _discard(written: dict[str, tuple[objects.Writer, int]]) -> None:

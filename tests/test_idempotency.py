@@ -80,7 +80,7 @@ def clean() -> bool:
 
 @pytest.fixture(autouse=True)
 def empty_storage(transactional_db: None) -> None:
-    for key in stored():
+    for key in stored() | stored("results"):
         objects.delete(key)
 
 
@@ -360,10 +360,11 @@ def test_a_commit_whose_answer_is_lost(
         assert made(ask(owner, key="k"))
 
 
-def test_a_batch_whose_end_is_stored_but_not_answered_keeps_its_files(
-    owner: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("committed", [True, False])
+def test_the_end_of_a_batch_whose_commit_is_not_answered(
+    owner: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch, committed: bool
 ) -> None:
-    """Its rows name them: a worker that knows nothing of the end must not remove what it wrote."""
+    """When it took place its rows name the files that were written; when not, nothing is left, and it is done again."""
     batch = owner.submit(numbered(3)).json()["id"]
     step("validating", tasks.validate)
     runner.run(stop=lambda: False, idle=0.21)
@@ -372,13 +373,16 @@ def test_a_batch_whose_end_is_stored_but_not_answered_keeps_its_files(
 
     def lost(self: Any) -> None:
         ended = Batch.objects.filter(status="completed").exists()
-        commit(self)
+        if committed or not ended:
+            commit(self)
         if ended:
             raise OperationalError("the connection broke")
 
     with monkeypatch.context() as patched:
         patched.setattr(kind, "_commit", lost)
         step("finalizing", tasks.finalize)
-    sweeping.sweep()
+    assert bool(stored("results")) == File.objects.filter(filename__contains="_results").exists() == committed
+    Batch.objects.update(step_until=None)
+    step("finalizing", tasks.finalize)
     assert owner.batch(batch)["status"] == "completed"
     assert len(owner.lines(batch)) == 3

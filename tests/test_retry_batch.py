@@ -62,9 +62,9 @@ def cancelled(owner: Person, count: int) -> Batch:
     return batch
 
 
-def stored() -> set[str]:
-    """The objects there are among the inputs."""
-    folder = Path(settings.HOME) / "files" / "inputs"
+def stored(kind: str = "inputs") -> set[str]:
+    """The objects there are of this kind."""
+    folder = Path(settings.HOME) / "files" / kind
     return {str(path.relative_to(folder.parent)) for path in folder.rglob("*") if path.is_file()}
 
 
