@@ -44,6 +44,11 @@ def create(tenant: Tenant, stored: Stored, keep: int | None = None) -> File:
     )
 
 
+def kept_for(file: File) -> int | None:
+    """The seconds for which the file is kept; None is until it is deleted."""
+    return None if file.expires_at is None else round((file.expires_at - file.created_at).total_seconds())
+
+
 def _storable(filename: str) -> str:
     """Any file name is taken; what no database stores (NUL, lone surrogates) is dropped from it."""
     return _nameable(filename)[:MAX_FILENAME] or "upload"

@@ -40,15 +40,18 @@ def retry_after(tenant: int) -> int:
     return int(min(max(seconds, SOONEST), LATEST))
 
 
-def submit(attempt: Attempt, source: Stored | str, endpoint: str, metadata: str, **columns: Any) -> Batch:
-    """A new batch of an upload, or of the tenant's file with this id; `columns` are others of its row.
+def submit(
+    attempt: Attempt, source: Stored | str, endpoint: str, metadata: str, keep: int | None = None, **columns: Any
+) -> Batch:
+    """A new batch of an upload, kept for `keep` seconds, or of the tenant's file with this id; `columns` are others of
+    its row.
 
     Raises Refused 429 at the tenant's limit, 404 without such a file, Replayed when another attempt of it made one.
     """
 
     def make(tenant: Tenant) -> Batch:
         admission.check(tenant, active(tenant.pk).count(), lambda: retry_after(tenant.pk))
-        file = files.input_of(tenant, source) if isinstance(source, str) else files.create(tenant, source)
+        file = files.input_of(tenant, source) if isinstance(source, str) else files.create(tenant, source, keep)
         now = clock.now()
         batch = Batch.objects.create(
             tenant=tenant,

@@ -29,9 +29,10 @@ def retry(batch: Batch, attempt: Attempt, **columns: Any) -> Batch:
     if not attempt.again:
         intake.check_room(attempt.tenant)
     stored = _store(batch)
-    columns |= {"retry_of": batch, "on_invalid_line": batch.on_invalid_line}
+    columns |= {name: getattr(batch, name) for name in ("on_invalid_line", "output_expires_after")}
     try:
-        return intake.submit(attempt, stored, batch.endpoint, batch.metadata, **columns)
+        keep = files.kept_for(batch.input_file)
+        return intake.submit(attempt, stored, batch.endpoint, batch.metadata, keep, retry_of=batch, **columns)
     except DatabaseError:
         raise  # the batch may be there after all: an object that nobody names is swept a day later
     except BaseException:

@@ -3,6 +3,7 @@
 import json
 import threading
 import zlib
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,20 @@ def test_a_merged_output_is_streamed_like_others(owner: Person, witness: Witness
     assert again.public_id in plain["Content-Disposition"] and "ETag" not in plain
     packed = owner.get(path, **{"Accept-Encoding": "gzip"})
     assert zlib.decompress(b"".join(packed.streaming_content), wbits=31) == body
+
+
+@pytest.mark.sqlite_only
+def test_the_files_of_a_retry_are_kept_as_long_as_the_originals(owner: Person, witness: Witness, work: Work) -> None:
+    first = cancelled(owner, 2)
+    Batch.objects.update(output_expires_after=7200)
+    File.objects.filter(purpose="batch").update(expires_at=first.input_file.created_at + timedelta(hours=1))
+    again = retried(owner, first)
+    work()
+    again.refresh_from_db()
+    assert again.output_file and again.output_file.expires_at
+    assert files.kept_for(again.output_file) == 7200 and files.kept_for(again.input_file) == 3600
+    again = retried(owner, cancelled(owner, 2))
+    assert (again.output_expires_after, again.input_file.expires_at) == (None, None)
 
 
 @pytest.mark.sqlite_only
