@@ -18,9 +18,6 @@ _WORK: dict[str, Shape] = {
     "output_tokens": record(low=whole(minimum=0), high=whole(minimum=0)),
     "cost": _COST,
 }
-NAMED = openai.CREATION | {
-    "properties": {name: each for name, each in openai.CREATION["properties"].items() if "expires" not in name}
-}
 
 
 def schemas() -> dict[str, Shape]:
@@ -71,7 +68,11 @@ OPERATIONS = {
         "Look at a stored file without running it",
         ANSWER,
         ABOUT,
-        body=op.takes({op.JSON: NAMED}, {"input_file_id": examples.FILE["id"], "endpoint": "/v1/chat/completions"}),
-        codes=openai.FIND_FILE | native.OPTIONS | {"missing_parameter", "invalid_input_file"},
+        body=op.takes(
+            {op.JSON: openai.CREATION}, {"input_file_id": examples.FILE["id"], "endpoint": "/v1/chat/completions"}
+        ),
+        codes=openai.FIND_FILE
+        | native.OPTIONS
+        | {"missing_parameter", "invalid_completion_window", "invalid_expiry", "invalid_input_file"},
     ),
 }
