@@ -4,6 +4,7 @@ const font = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', s
 const options = {
   expandResponses: "200",
   hideDownloadButton: true,
+  hideSchemaPattern: true, // the sentence beside it says the same
   jsonSampleExpandLevel: 3,
   pathInMiddlePanel: true,
   scrollYOffset: "header.top",

@@ -17,10 +17,10 @@ ROOMS = (native, preflight, openai, account, webhooks, reference)
 OPERATIONS = {name: operation for room in ROOMS for name, operation in room.OPERATIONS.items()}
 TAGS = {
     native.TAG: "One request to submit, results in the order of the input.",
-    openai.FILES: "`/v1/files` of OpenAI's SDK, unmodified: docs/move-from-openai.md.",
+    openai.FILES: "`/v1/files` of OpenAI's SDK, unmodified.",
     openai.BATCHES: "`/v1/batches` of OpenAI's SDK, unmodified. The same batches, with the same ids.",
     account.TAG: "Models, usage, limits.",
-    webhooks.TAG: "Be told of the ends of batches: docs/webhooks.md.",
+    webhooks.TAG: "Be told of the ends of batches, as OpenAI's SDK manages it.",
     reference.TAG: "",
 }
 ABOUT = """
