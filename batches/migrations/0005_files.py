@@ -33,5 +33,9 @@ class Migration(migrations.Migration):
             name='purpose',
             field=models.CharField(choices=[('batch', 'Batch'), ('batch_output', 'Batch Output'), ('batch_results', 'Batch Results')], max_length=16),
         ),
+        migrations.AddIndex(
+            model_name='file',
+            index=models.Index(condition=models.Q(('deleted_at', None), ('expires_at__isnull', False)), fields=['expires_at'], name='file_expiring'),
+        ),
         migrations.RunPython(name_results, migrations.RunPython.noop),
     ]

@@ -48,6 +48,13 @@ class File(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True, help_text="Its object is gone; batches still name it.")
 
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["expires_at"], name="file_expiring", condition=Q(expires_at__isnull=False, deleted_at=None)
+            ),
+        ]
+
     def __str__(self) -> str:
         return self.public_id
 
