@@ -72,7 +72,7 @@ def submit(
 
 def read_endpoint(value: str | None) -> str:
     """The form field `endpoint`."""
-    endpoint = value or ENDPOINTS[0]
+    endpoint = ENDPOINTS[0] if value is None else value
     if endpoint not in ENDPOINTS:
         raise Refused(400, "invalid_endpoint", f"endpoint must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
     return endpoint

@@ -44,16 +44,17 @@ def test_three_questions_to_the_real_model() -> None:
 
 def what_other_endpoints_report_is_counted(client: httpx.Client) -> None:
     asked: dict[str, dict[str, object]] = {
-        "/v1/completions": {"prompt": "Birds are", "max_tokens": 6},
-        "/v1/responses": {"input": "Say hi.", "max_output_tokens": 6},
+        "/v1/completions": {"prompt": "Birds are", "max_tokens": 6, "temperature": 0},
+        "/v1/responses": {"input": "Say hi.", "max_output_tokens": 6, "temperature": 0},
     }
     for endpoint, body in asked.items():
         line = {"custom_id": "a", "body": {"model": MODEL, **body}}
         done = ended(client, upload(client, [line], endpoint=endpoint)["id"])
         (answer,) = output(client, done["id"])
         usage = answer["response"]["body"]["usage"]
-        assert done["usage"]["total_tokens"] == usage["total_tokens"] > 6
-        assert done["usage"]["output_tokens"] == usage.get("completion_tokens", usage.get("output_tokens")) == 6
+        written = usage.get("completion_tokens", usage.get("output_tokens"))
+        assert done["usage"]["total_tokens"] == usage["total_tokens"] > written
+        assert done["usage"]["output_tokens"] == written and 1 <= written <= 6, "it may end before its limit"
 
 
 def of_two_choices_it_counts_one(client: httpx.Client, service: Service) -> None:

@@ -27,7 +27,7 @@ from tests.witness import Witness, request_line
         ({"input_file_id": "\ud800"}, 404, "file_not_found"),
         ({"endpoint": "/v1/images"}, 400, "invalid_endpoint"),
         ({"endpoint": ["/v1/embeddings"]}, 400, "missing_parameter"),
-        ({"endpoint": ""}, 400, "missing_parameter"),
+        ({"endpoint": ""}, 400, "invalid_endpoint"),
         ({"completion_window": "48h"}, 400, "invalid_completion_window"),
         ({"completion_window": {}}, 400, "invalid_completion_window"),
         ({"metadata": []}, 400, "invalid_metadata"),

@@ -58,7 +58,7 @@ def _create(request: Request, attempt: Attempt) -> Response:
 def read(given: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     """Endpoint, metadata and other columns that FIELDS make. Raises Refused 400."""
     for name in NEEDED:
-        if not given.get(name) or not isinstance(given[name], str):
+        if not isinstance(given.get(name), str):
             raise Refused(400, "missing_parameter", f"Send {name}, a string.", param=name)
     if given.get("completion_window", "24h") != "24h":
         raise Refused(400, "invalid_completion_window", "completion_window must be 24h.", param="completion_window")
