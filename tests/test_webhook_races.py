@@ -15,7 +15,7 @@ from batches.core import webhooks
 from batches.core.states import Status
 from batches.models import WebhookDelivery, WebhookEndpoint
 from batches.webhooks import delivering, endpoints, leasing, sending
-from tests import crashes
+from tests import crashes, environment
 from tests.conftest import Person, until
 from tests.hooks import deliver, deliveries, end, endpoint, pass_time
 from tests.receiver import Handler, Receiver
@@ -135,6 +135,41 @@ def test_an_endpoint_deleted_while_an_event_is_written(owner: Person, receiver: 
     batch.refresh_from_db()
     assert batch.status == Status.COMPLETED
     assert not WebhookEndpoint.objects.exists() and not WebhookDelivery.objects.exists()
+
+
+@pytest.mark.skipif(environment.DATABASE != "postgres", reason="SQLite has one lock for all")
+def test_who_gives_up_or_forgets_waits_for_no_delete(
+    owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It locks rows in another order: if one waited for the other, both might."""
+    monkeypatch.setattr(leasing, "LOG_KEPT", timedelta(0))
+    endpoint(owner, receiver.url)
+    for _ in range(4):
+        end(owner)
+    of_the_dead, ended, *others = WebhookDelivery.objects.order_by("pk").values_list("pk", flat=True)
+    WebhookDelivery.objects.exclude(pk=ended).update(attempts=webhooks.MAX_ATTEMPTS)
+    WebhookDelivery.objects.filter(pk=ended).update(state="delivered")
+    pass_time()
+    locked, passed = threading.Event(), threading.Event()
+
+    def holds() -> bool:
+        with transaction.atomic():
+            list(WebhookDelivery.objects.select_for_update().filter(pk__in=(of_the_dead, ended)))
+            locked.set()
+            return passed.wait(5)
+
+    def passes() -> bool:
+        locked.wait(10)
+        leasing.bury()
+        assert list(WebhookDelivery.objects.filter(state="failed").values_list("pk", flat=True)) == others
+        leasing.prune()
+        passed.set()
+        return set(WebhookDelivery.objects.values_list("pk", flat=True)) == {of_the_dead, ended}
+
+    assert at_once(2, lambda number: (holds, passes)[number]()) == [True, True]
+    leasing.bury()
+    leasing.prune()
+    assert not WebhookDelivery.objects.exists()
 
 
 @pytest.mark.sqlite_only

@@ -27,7 +27,7 @@ from batches.webhooks.sending import Message, Outcome
 LEASE = timedelta(seconds=30)  # twice the deadline of a POST
 IN_FLIGHT, OF_TENANT = 64, 4  # at once; of an endpoint one
 LOG_KEPT = timedelta(days=30)
-PRUNED = 1_000  # rows at once
+AT_ONCE = 1_000  # rows given up, or forgotten
 
 GONE = 410
 PENDING = WebhookDelivery.State.PENDING
@@ -121,12 +121,22 @@ def settle(claimed: Claim, outcome: Outcome) -> bool:
 
 def bury() -> None:
     """Give up what nobody will settle: the last attempt's sender died, or the endpoint was disabled meanwhile."""
-    now = clock.now()
-    free = WebhookDelivery.objects.filter(state=PENDING, next_at__lte=now)
-    given_up = {"state": WebhookDelivery.State.FAILED, "next_at": None, "lease_token": ""}
-    free.filter(attempts__gte=webhooks.MAX_ATTEMPTS).update(**given_up, last_error="sender_died")
+    free = WebhookDelivery.objects.filter(state=PENDING, next_at__lte=clock.now())
     disabled = WebhookEndpoint.objects.exclude(disabled_reason="").values("pk")
-    free.filter(endpoint__in=disabled).update(**given_up, last_error="endpoint_disabled")
+    _give_up(free.filter(attempts__gte=webhooks.MAX_ATTEMPTS), "sender_died")
+    _give_up(free.filter(endpoint__in=disabled), "endpoint_disabled")
+
+
+def _give_up(rows: QuerySet[WebhookDelivery], error: str) -> None:
+    with transaction.atomic():
+        _some(rows).update(state=WebhookDelivery.State.FAILED, next_at=None, lease_token="", last_error=error)
+
+
+def _some(rows: QuerySet[WebhookDelivery]) -> QuerySet[WebhookDelivery]:
+    """Some of these rows, locked. What another transaction holds is left for the next time: an endpoint's delete locks
+    its deliveries in an order of its own, and two that wait for each other would not end."""
+    unlocked = rows.select_for_update(skip_locked=True).order_by("pk").values_list("pk", flat=True)
+    return rows.filter(pk__in=list(unlocked[:AT_ONCE]))
 
 
 def replay(delivery: WebhookDelivery) -> bool:
@@ -144,5 +154,5 @@ def prune() -> None:
     limit = clock.now() - LOG_KEPT
     if oldest is None or oldest >= limit:
         return
-    pks = list(ended.filter(created_at__lt=limit).order_by("pk").values_list("pk", flat=True)[:PRUNED])
-    ended.filter(pk__in=pks).delete()
+    with transaction.atomic():
+        _some(ended.filter(created_at__lt=limit)).delete()
