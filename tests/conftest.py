@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
@@ -177,6 +178,13 @@ def step(status: str, task: Callable[[int], None]) -> None:
 @pytest.fixture(scope="session")
 def web_server(django_db_setup: None) -> Iterator[str]:
     """The real web server over the tests' own database; its address."""
+    with serving() as address:
+        yield address
+
+
+@contextmanager
+def serving(**variables: str) -> Iterator[str]:
+    """The same, told something else by its environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -192,7 +200,7 @@ def web_server(django_db_setup: None) -> Iterator[str]:
         str(settings.WEB_THREADS),
     ]
     environ = os.environ | {"DATABASE_URL": database_url(), "PROVOCATIVE_ROLE": "web", "LOG_LEVEL": "ERROR"}
-    process = subprocess.Popen(command, env=environ, cwd=settings.BASE_DIR, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environ | variables, cwd=settings.BASE_DIR, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         until(lambda: _answers(address))
