@@ -183,12 +183,12 @@ def committed(count: int) -> None:
 def test_runners_killed_at_random_moments(owner: Person, witness: Witness, work: Work, small: None) -> None:
     """Two runners share a batch; five times one of them is killed and replaced."""
     seed = random.randrange(10**6)
-    dice, batch = random.Random(seed), submit(owner, numbered(1000))
-    moments = sorted(dice.sample(range(50, 900), 5))
+    dice, batch = random.Random(seed), submit(owner, numbered(600))
+    moments = sorted(dice.sample(range(50, 540), 5))
 
     def run() -> None:
         """To the end of the batch, also when the other holds all of it or the database was busy for a moment."""
-        runner.run(stop=lambda: Result.objects.count() == 1000, idle=60)
+        runner.run(stop=lambda: Result.objects.count() == 600, idle=60)
 
     pids = [crashes.fork(run), crashes.fork(run)]
     try:
@@ -203,9 +203,9 @@ def test_runners_killed_at_random_moments(owner: Person, witness: Witness, work:
     finish(work)
     ledgers_agree(owner, batch)
     sent = witness.requests_by_marker()
-    again = sum(sent.values()) - 1000
-    print(f"seed {seed}: 5 kills at {moments}, lost {1000 - batch.completed}, sent again {again}")
-    assert (batch.status, batch.completed, len(sent)) == (Status.COMPLETED, 1000, 1000)
+    again = sum(sent.values()) - 600
+    print(f"seed {seed}: 5 kills at {moments}, lost {600 - batch.completed}, sent again {again}")
+    assert (batch.status, batch.completed, len(sent)) == (Status.COMPLETED, 600, 600)
     assert again <= 5 * AGAIN
 
 

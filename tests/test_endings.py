@@ -146,7 +146,7 @@ def late(stories: list[Story], log: dict[int, list[Entry]], numbers: dict[int, i
     return max(sent, default=0.0)
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.soak)])
 def test_ended_at_random_moments(count: int, owner: Person, witness: Witness, workers: None) -> None:
     witness.configure(latency_ms=[10, 40])
     seed = random.randrange(10**6)
