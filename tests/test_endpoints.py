@@ -12,6 +12,8 @@ from tests.test_engine import Work
 from tests.witness import Witness, request_line
 from tests.witness.faults import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
+pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
+
 NAMES = {
     CHAT: ("prompt_tokens", "completion_tokens"),
     COMPLETIONS: ("prompt_tokens", "completion_tokens"),

@@ -10,6 +10,8 @@ from billing import prices
 from tests.conftest import Person
 from tests.test_api import error
 
+pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
+
 ADDRESS = "http://127.0.0.1:9/v1"
 
 

@@ -23,6 +23,8 @@ from tests.conftest import Person
 from tests.receiver import Receiver
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
+
 ADDRESS = "/v1/openapi.json"
 HERE = "https://localhost:9/"  # where nothing is sent, since it is no public address: no webhook leaves this machine
 UNNAMED = {"invalid_request", "permission_denied"}  # by no operation: the framework's last resorts

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+import pytest
 from django.core.files.storage import default_storage
 
 from batches import objects, orphans
@@ -11,6 +12,8 @@ from billing import money
 from billing.models import LedgerEntry
 from tests.conftest import Person
 from tests.witness import Witness, request_line
+
+pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
 
 
 def test_three_lines_end_to_end(owner: Person, witness: Witness, work: Callable[..., None]) -> None:

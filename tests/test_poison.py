@@ -19,6 +19,8 @@ from tests.conftest import Person, step
 from tests.test_engine import ledgers_agree, numbered, submit
 from tests.witness import Witness
 
+pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
+
 POISON = b"line:poison"
 
 

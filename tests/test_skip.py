@@ -17,6 +17,8 @@ from tests.test_engine import Work, numbered
 from tests.test_pause import code
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
+
 GOOD = request_line("good", custom_id="good")
 TOO_LONG = "x" * 513
 

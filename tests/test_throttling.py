@@ -16,6 +16,8 @@ from tests.conftest import Person
 from tests.test_api import error
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
+
 NAMES = ("limit", "remaining", "reset")
 
 

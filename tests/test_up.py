@@ -18,7 +18,7 @@ from provocative.addresses import Address, BadAddress
 from provocative.queue_health import ChoresMove, RunnersTakeWork
 from tenants.models import Tenant
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]  # what is shown is the same on any database
 
 
 def refusal(*arguments: str) -> str:

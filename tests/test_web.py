@@ -15,6 +15,8 @@ from batches.web import pages
 from tenants.models import Membership, Tenant, User
 from tests.conftest import Person
 
+pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
+
 MOST_QUERIES = 5
 NAUGHTY = '<script>alert("1")</script>&"\' Ünïcode'
 

@@ -2,4 +2,4 @@
 
 from hypothesis import settings
 
-searched = settings(max_examples=100, deadline=None)
+searched = settings(max_examples=40, deadline=None)

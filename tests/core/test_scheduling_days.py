@@ -78,7 +78,7 @@ def test_reservations_beyond_the_slots_leave_the_others_a_tenth() -> None:
     assert world.share(other) >= 0.04
 
 
-@pytest.mark.parametrize("slots", [32, 256, 1024])
+@pytest.mark.parametrize("slots", [32, 256, pytest.param(1024, marks=pytest.mark.soak)])
 def test_a_deadline_in_danger_is_met_with_at_most_half_of_the_slots(slots: int) -> None:
     """It needs 40% of the slots for a day and has a tenth by weight: it is in time, and the others keep half."""
     world, urgent = World(slots=slots), Person(99)
