@@ -82,7 +82,8 @@ class Sampler:
 
 
 @pytest.mark.sqlite_only
-@pytest.mark.parametrize("beside", [pytest.param(0, marks=pytest.mark.soak), 1])
+@pytest.mark.soak
+@pytest.mark.parametrize("beside", [0, 1])
 def test_the_error_on_the_real_engine(
     owner: Person, outsider: Person, witness: Witness, work: Work, beside: int
 ) -> None:

@@ -132,7 +132,7 @@ def test_a_suspect_is_run_with_nothing_beside_it(owner: Person, witness: Witness
     slow = numbered(32, faults=["sleep-700"])[31]  # the last line of the suspect, longer than a few turns of the loop
     batch = submit(owner, [*numbered(31), slow, *numbered(64)[32:]])
     Slice.objects.filter(batch=batch, index=1).update(attempts=2)
-    first = run_in_child(lambda: runner.run(idle=0.3))
+    first = run_in_child(lambda: runner.run(stop=lambda: Result.objects.count() == 64, idle=20))
     assert first == 0
     log = witness.log()
     size = Slice.objects.filter(batch=batch, index=1).values_list("lines", flat=True)[0]
