@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Count, F, Max, Q, Sum
 
 from batches import clock
-from batches.core import states
+from batches.core import caps, states
 from batches.core.estimating import Finished, Forecast, Work, forecasts, moved, speed
 from batches.core.planning import Cut
 from batches.core.scheduling import MARGIN, URGENT_SECONDS, corrected
@@ -161,7 +161,7 @@ def _lanes(now: datetime) -> tuple[dict[Key, Lane], set[Key]]:
 def _halted(batch: Batch) -> str:
     """Why nothing of it is sent, whatever its upstreams do; empty when it is run."""
     if batch.paused_reason:
-        return batch.waiting_reason  # which the pause has set
+        return caps.waiting_reason(batch.paused_reason)
     return SUSPENDED if batch.tenant.suspended else ""
 
 

@@ -16,7 +16,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 
 from batches import clock, identity, tasks
-from batches.core import states
+from batches.core import caps, states
 from batches.core.states import Status
 from batches.models import Batch, Slice
 from batches.webhooks import emitting
@@ -75,8 +75,8 @@ def listed(faults: Iterable[dict[str, Any]], counts: dict[str, int]) -> str:
 def pause(batch: int, reason: str) -> bool:
     """Send nothing more until it is resumed; what is in flight is kept. It stays in_progress, its deadline runs on."""
     running = Batch.objects.filter(pk=batch, status=Status.IN_PROGRESS, paused_reason="")
-    waiting = f"paused: The batch reached its {reason}: it stands still until it is resumed."
-    return running.update(paused_reason=reason, waiting_reason=waiting, expected_at=None) == 1
+    waiting = {"waiting_reason": caps.waiting_reason(reason), "expected_at": None}  # kept up by expecting.refresh
+    return running.update(paused_reason=reason, **waiting) == 1
 
 
 def resume(batch: Batch, **new_caps: Any) -> None:

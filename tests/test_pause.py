@@ -215,3 +215,15 @@ def test_what_is_no_cap_is_refused_and_leaves_nothing(owner: Person, field: str,
     answer = owner.submit(numbered(1), **{field: value})
     assert code(answer, 400) == expected and answer.json()["error"]["param"] == field
     assert not Batch.objects.exists() and not File.objects.exists()
+
+
+def test_an_estimate_that_crossed_the_pause_is_put_right(owner: Person, witness: Witness) -> None:
+    """One that was worked out before the pause, and written after it, says nothing of it."""
+    batch = paused(owner)
+    batch.refresh_from_db()
+    reason = batch.waiting_reason
+    assert reason.startswith("paused: ")
+    Batch.objects.update(waiting_reason="", expected_at=clock.now())
+    expecting.refresh()
+    batch.refresh_from_db()
+    assert (batch.waiting_reason, batch.expected_at) == (reason, None)

@@ -7,7 +7,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 
 from batches import cursor
-from batches.api import fields, finding
+from batches.api import fields, finding, paging
 from batches.core import states
 from batches.core.states import Status
 from batches.models import Batch
@@ -23,12 +23,8 @@ _places = threading.BoundedSemaphore(PAGES)
 def results(request: Request, batch_id: str) -> HttpResponse:
     """The results after ?after=N, in the order in which they were stored."""
     fields.query(request, "after", "limit")
-    after = _number(request, "after", 0, 0, MAX_AFTER)
-    if after is None:
-        raise Refused(400, "invalid_after", f"after must be a whole number from 0 to {MAX_AFTER}.", param="after")
-    limit = _number(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-    if limit is None:
-        raise Refused(400, "invalid_limit", f"limit must be a whole number from 1 to {MAX_LIMIT}.", param="limit")
+    after = _after(request.query_params.get("after", "0"))
+    limit = paging.limit(request, MAX_LIMIT, DEFAULT_LIMIT)
     found = finding.batch(request, batch_id)
     if not _places.acquire(blocking=False):
         raise busy()
@@ -38,13 +34,10 @@ def results(request: Request, batch_id: str) -> HttpResponse:
         _places.release()
 
 
-def _number(request: Request, name: str, default: int, least: int, most: int) -> int | None:
-    """A query; None when it is not a whole number from `least` to `most`."""
-    value = request.query_params.get(name)
-    if value is None:
-        return default
-    fits = value.isascii() and value.isdigit() and len(value) <= len(str(most)) and least <= int(value) <= most
-    return int(value) if fits else None
+def _after(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= len(str(MAX_AFTER)) and int(value) <= MAX_AFTER):
+        raise Refused(400, "invalid_after", f"after must be a whole number from 0 to {MAX_AFTER}.", param="after")
+    return int(value)
 
 
 def _page(batch: Batch, after: int, limit: int) -> bytes:

@@ -24,6 +24,11 @@ def error_rate(value: Any) -> float:
     return float(value)
 
 
+def waiting_reason(paused_reason: str) -> str:
+    """Why a batch that a cap has paused is not run: a code, and a sentence."""
+    return f"paused: The batch reached its {paused_reason}: it stands still until it is resumed."
+
+
 def pause_reason(caps: Caps, cost: int, completed: int, failed: int) -> str:
     """Which cap is reached, or "": the cost so far, and lines since the error rate is measured."""
     if caps.cost is not None and cost >= caps.cost:

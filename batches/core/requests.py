@@ -64,19 +64,13 @@ class _Envelope(msgspec.Struct):
     url: str | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(asking.Asked, kw_only=True):
     model: str
     stream: msgspec.Raw = ABSENT
     tools: msgspec.Raw = ABSENT
     instructions: msgspec.Raw = ABSENT
     messages: msgspec.Raw = ABSENT
-    prompt: msgspec.Raw = ABSENT
     input: msgspec.Raw = ABSENT
-    max_tokens: msgspec.Raw = ABSENT
-    max_completion_tokens: msgspec.Raw = ABSENT
-    max_output_tokens: msgspec.Raw = ABSENT
-    n: msgspec.Raw = ABSENT
-    best_of: msgspec.Raw = ABSENT
 
 
 class Sendable(msgspec.Struct):
