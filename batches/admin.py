@@ -12,9 +12,10 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.text import Truncator
 
-from batches import clock, expecting, lifecycle, upstream_admin, webhook_admin  # noqa: F401 - they register their own
+from batches import expecting, lifecycle, upstream_admin, webhook_admin  # noqa: F401 - they register their own
 from batches.models import Batch, File, Result, Segment, Slice, Submission, Usage
 from billing import money
+from tenants import clock
 from tenants.admin import ReadOnly
 from tenants.errors import Refused
 

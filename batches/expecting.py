@@ -13,13 +13,13 @@ from typing import NamedTuple
 from django.db import transaction
 from django.db.models import Count, F, Max, Q, Sum
 
-from batches import clock
 from batches.core import caps, states
 from batches.core.estimating import Finished, Forecast, Work, forecasts, moved, speed
 from batches.core.planning import Cut
 from batches.core.scheduling import MARGIN, URGENT_SECONDS, corrected
 from batches.core.states import Status
 from batches.models import Batch, Result, Slice, Upstream
+from tenants import clock
 from tenants.models import Tenant
 
 RECENT = 4096  # latest results that say how fast lanes are

@@ -9,11 +9,12 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from batches import clock, idempotency, objects
+from batches import idempotency, objects
 from batches.core.states import ACTIVE
 from batches.idempotency import Attempt
 from batches.models import Batch, File
 from batches.uploads import Stored
+from tenants import clock
 from tenants.errors import Refused
 from tenants.models import Tenant
 

@@ -24,9 +24,8 @@ from typing import Any, TypeVar
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import QuerySet
 
-from batches import clock
 from batches.models import Batch, File, Submission, WebhookEndpoint
-from tenants import admission
+from tenants import admission, clock
 from tenants.errors import Refused
 from tenants.models import ApiKey, Tenant
 

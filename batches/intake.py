@@ -6,13 +6,13 @@ from typing import Any
 
 from django.db.models import Min, QuerySet
 
-from batches import clock, files, tasks
+from batches import files, tasks
 from batches.core.requests import ENDPOINTS
 from batches.core.states import ACTIVE
 from batches.idempotency import Attempt
 from batches.models import Batch
 from batches.uploads import Stored
-from tenants import admission
+from tenants import admission, clock
 from tenants.errors import Refused
 from tenants.models import Tenant
 

@@ -15,11 +15,12 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 
-from batches import clock, identity, tasks
+from batches import identity, tasks
 from batches.core import caps, states
 from batches.core.states import Status
 from batches.models import Batch, Slice
 from batches.webhooks import emitting
+from tenants import clock
 from tenants.errors import Refused
 
 STEP_LEASE = timedelta(seconds=30)

@@ -8,6 +8,7 @@ from django.db.models import Sum
 
 from batches.models import Batch, Usage
 from batches.recording import Record
+from billing import ledger
 
 MEASURES = ("completed", "failed", "input_tokens", "cached_tokens", "output_tokens", "cost")
 GROUPS = {"model": ("model",), "day": ("day",), "key": ("api_key_id", "api_key__prefix", "api_key__name")}
@@ -39,6 +40,12 @@ def add(batch: Batch, model: str, now: datetime, taken: dict[str, int]) -> None:
     values = [batch.tenant_id, batch.api_key_id, batch.pk, model, day, *(taken[name] for name in MEASURES)]
     with connection.cursor() as cursor:
         cursor.execute(_ADD, values)
+
+
+def taken(batch: int) -> list[ledger.Taken]:
+    """What the batch's delivered lines took, as its charge is made of it."""
+    rows = Usage.objects.filter(batch_id=batch, completed__gt=0).order_by("day", "model")
+    return [ledger.Taken(*row) for row in rows.values_list("model", "day", "completed", *MEASURES[2:])]
 
 
 def report(tenant: int, first: date, last: date, group_by: str) -> list[tuple[Any, dict[str, int]]]:

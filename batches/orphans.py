@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from django.core.files.storage import default_storage
 
-from batches import clock, objects
+from batches import objects
 from batches.models import Batch, File
+from tenants import clock
 
 log = logging.getLogger(__name__)
 

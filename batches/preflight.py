@@ -11,13 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from batches import clock, expecting, objects
+from batches import expecting, objects
 from batches.core import planning
 from batches.core.requests import BYTES_PER_TOKEN, Request
 from batches.expecting import Expected
 from batches.intake import WINDOW
 from batches.validation import MISSING, Checks, Findings, reachable_models, read, whole_fault
 from billing import money, prices
+from tenants import clock
 from tenants.errors import busy
 from tenants.models import Tenant
 
@@ -33,6 +34,7 @@ class Cost(NamedTuple):
 
     low: int
     high: int
+    discounts: frozenset[int]  # percent of the standard price, of the models
 
 
 @dataclass
@@ -81,7 +83,8 @@ class Report:
         """All models together; the cost is that of those with a price."""
         works = self.models.values()
         costs = [work.cost for work in works if work.cost is not None]
-        cost = Cost(sum(one.low for one in costs), sum(one.high for one in costs)) if costs else None
+        discounts = frozenset[int]().union(*(one.discounts for one in costs))
+        cost = Cost(sum(one.low for one in costs), sum(one.high for one in costs), discounts) if costs else None
         sums = {name: sum(getattr(work, name) for work in works) for name in COUNTS}
         return Work(**sums, cost=cost)
 
@@ -124,7 +127,7 @@ def _examine(report: Report, tenant: Tenant, path: Path, endpoint: str, skips: b
     report.starts = skips or not report.findings.counts
     cuts = list(planning.cut(columns, planning.order(columns), slots))
     report.shared = planning.shared_bytes(columns, cuts)
-    for model, rates in prices.priced_at(report.models, report.at).items():
+    for model, rates in prices.priced_at(tenant.pk, report.models, report.at).items():
         report.models[model].cost = _cost(report.models[model], rates)
     if report.starts and cuts:
         report.expected = expecting.foresee(tenant, cuts, WINDOW)
@@ -134,4 +137,4 @@ def _cost(work: Work, rates: money.Rates) -> Cost:
     """From all of the input in a prefix cache and the fewest tokens, to none of it and the most."""
     bounds = [money.cost(rates, work.input, cached, work.low) for cached in (0, work.input)]
     dearest = max(money.cost(rates, work.input, cached, work.high) for cached in (0, work.input))
-    return Cost(min(bounds), dearest)
+    return Cost(min(bounds), dearest, frozenset({rates.discount}))

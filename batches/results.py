@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 from django.db import DatabaseError, transaction
 
-from batches import clock, lifecycle, objects
+from batches import lifecycle, metering, objects
 from batches.core import jsonl, rendering, requests, states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
 from batches.models import Batch, File, Result, Segment, Slice
 from billing import ledger
+from tenants import admission, clock
 
 log = logging.getLogger(__name__)
 
@@ -198,11 +199,12 @@ def _store(file: Any, step: Step) -> objects.Writer:
 def _end(batch: Batch, step: Step, ending: Status, written: dict[str, tuple[objects.Writer, int]]) -> bool:
     """The files' rows, the charge and the terminal status, in one transaction; False when the step was lost."""
     with transaction.atomic():
+        admission.lock(batch.tenant_id)  # before the batch's, as everywhere: the charge looks at the tenant's credits
         locked = Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)
         if locked.status != Status.FINALIZING or locked.step_token != step.token:
             return False
         files = _file_all(locked, written)
-        ledger.charge_batch(batch.tenant_id, batch.public_id, locked.cost)
+        ledger.charge_batch(batch.tenant_id, batch.public_id, locked.cost, metering.taken(batch.pk))
         ended = lifecycle.transition(
             batch.pk,
             ending,

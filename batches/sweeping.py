@@ -4,13 +4,14 @@ from datetime import timedelta
 
 from django.db.models import Exists, OuterRef, Q
 
-from batches import clock, expecting, files, idempotency, lifecycle, results, tasks
+from batches import expecting, files, idempotency, lifecycle, results, tasks
 from batches.core import states
 from batches.core.states import Status
 from batches.engine import leases
 from batches.models import Batch, Slice
 from batches.webhooks import delivering, endpoints
 from batches.webhooks import leasing as deliveries
+from tenants import clock
 
 STALE = timedelta(seconds=5)  # a step nobody took up in this time is rung for again
 FAILURES_KEPT = timedelta(days=7)

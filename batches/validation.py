@@ -10,7 +10,7 @@ import msgspec
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from batches import clock, enqueued, files, lifecycle, objects, tasks, uploads
+from batches import enqueued, files, lifecycle, objects, tasks, uploads
 from batches.core import jsonl, planning, requests
 from batches.core.requests import Fault, Request
 from batches.core.states import Status
@@ -18,6 +18,7 @@ from batches.lifecycle import Step, StepLost
 from batches.models import Batch, Slice, Upstream
 from batches.skipping import Skipped
 from billing import prices
+from tenants import clock
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +260,7 @@ def _slice(batch: Batch, index: int, cut: planning.Cut, columns: planning.Column
 def _start(batch: Batch, step: Step, plan: Plan, findings: Findings, skipped: Skipped | None) -> bool:
     """The slices, what was skipped and the move to in_progress, in one transaction; False when the batch moved
     elsewhere meanwhile, or its tenant has too many tokens enqueued."""
-    rates = prices.rates_at(plan.models, batch.created_at)
+    rates = prices.rates_at(batch.tenant_id, plan.models, batch.created_at)
     bad = len(skipped) if skipped else 0
     with transaction.atomic():
         if fault := enqueued.refusal(batch.tenant_id, sum(row.tokens for row in plan.slices)):

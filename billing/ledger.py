@@ -1,11 +1,105 @@
-"""The ledger: one charge a batch, however often it is asked for."""
+"""Posting to the ledger, and what its accounts come to. Every posting is once: its kind and reference are unique."""
 
-from billing.models import LedgerEntry
+from collections.abc import Iterable
+from datetime import date
+from typing import NamedTuple
+
+from django.db.models import Q, Sum
+
+from billing.models import ChargeLine, LedgerEntry
+from tenants import admission, clock
+
+Kind, Account = LedgerEntry.Kind, LedgerEntry.Account
+ACCOUNTS = {  # debit, credit
+    Kind.BATCH_CHARGE: (Account.RECEIVABLE, Account.REVENUE),
+    Kind.CREDIT_GRANT: (Account.GOODWILL, Account.CREDITS),
+    Kind.SLA_CREDIT: (Account.GOODWILL, Account.CREDITS),
+    Kind.CREDIT_PURCHASE: (Account.CASH, Account.CREDITS),
+    Kind.CREDIT_USE: (Account.CREDITS, Account.RECEIVABLE),
+    Kind.PAYMENT: (Account.CASH, Account.RECEIVABLE),
+    Kind.WRITE_OFF: (Account.LOSS, Account.RECEIVABLE),
+}
 
 
-def charge_batch(tenant_id: int, batch: str, pico: int) -> bool:
-    """Post the charge of the batch with public id `batch`; False when it was posted before."""
-    _, posted = LedgerEntry.objects.get_or_create(
-        kind=LedgerEntry.Kind.BATCH_CHARGE, reference=batch, defaults={"tenant_id": tenant_id, "amount": pico}
+class Taken(NamedTuple):
+    """What a batch's delivered lines of one model on one day (UTC) took: tokens, and pico-USD."""
+
+    model: str
+    day: date
+    requests: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost: int
+
+
+def post(tenant: int, kind: str, reference: str, amount: int, note: str = "") -> LedgerEntry | None:
+    """Move `amount` pico-USD between the accounts of `kind`; None when this was posted before."""
+    debit, credit = ACCOUNTS[Kind(kind)]
+    entry, posted = LedgerEntry.objects.get_or_create(
+        kind=kind,
+        reference=reference,
+        defaults={"tenant_id": tenant, "debit": debit, "credit": credit, "amount": amount, "note": note},
     )
-    return posted
+    return entry if posted else None
+
+
+def charge_batch(tenant: int, batch: str, pico: int, taken: Iterable[Taken], sla_credit: int = 0) -> bool:
+    """Charge the batch with public id `batch`, once; credits, first those for its own lateness, pay as far as they go.
+
+    In the transaction that ends the batch, which nothing here prevents: `reconcile` names what does not add up.
+    """
+    admission.lock(tenant)  # of batches that end at once, each sees the credits that the others left
+    entry = post(tenant, Kind.BATCH_CHARGE, batch, pico)
+    if entry is None:
+        return False
+    ChargeLine.objects.bulk_create(
+        ChargeLine(entry=entry, tenant_id=tenant, amount=cost, **measures)
+        for cost, measures in ((part.cost, _measures(part)) for part in taken)
+    )
+    if sla_credit:
+        post(tenant, Kind.SLA_CREDIT, batch, sla_credit, "It missed its 24 hours.")
+    if used := min(pico, max(balance(tenant, Account.CREDITS), 0)):
+        post(tenant, Kind.CREDIT_USE, batch, used)
+    return True
+
+
+def _measures(part: Taken) -> dict[str, object]:
+    measures = part._asdict()
+    del measures["cost"]
+    return measures
+
+
+def correct(entry: LedgerEntry, note: str) -> LedgerEntry | None:
+    """Reverse an entry by a new one; None when it was reversed before."""
+    correction, posted = LedgerEntry.objects.get_or_create(
+        kind=Kind.CORRECTION,
+        reference=f"{entry.kind}:{entry.reference}",
+        defaults={
+            "tenant_id": entry.tenant_id,
+            "debit": entry.credit,
+            "credit": entry.debit,
+            "amount": entry.amount,
+            "reverses": entry,
+            "note": note,
+        },
+    )
+    return correction if posted else None
+
+
+def balance(tenant: int, account: str) -> int:
+    """What an account of the tenant holds, pico-USD: of `receivable` what it owes, of `credits` what it has left."""
+    sums = LedgerEntry.objects.filter(Q(debit=account) | Q(credit=account), tenant_id=tenant).aggregate(
+        debit=Sum("amount", filter=Q(debit=account)), credit=Sum("amount", filter=Q(credit=account))
+    )
+    owed = int(sums["debit"] or 0) - int(sums["credit"] or 0)
+    return owed if account == Account.RECEIVABLE else -owed
+
+
+def charged_since(tenant: int, first: date) -> int:
+    """Pico-USD of the batches charged since the beginning of the day `first` (UTC), corrections taken off."""
+    entries = LedgerEntry.objects.filter(tenant_id=tenant, created_at__gte=clock.midnight(first))
+    charges = Q(debit=Account.RECEIVABLE, credit=Account.REVENUE)
+    reversals = Q(debit=Account.REVENUE, credit=Account.RECEIVABLE)
+    sums = entries.aggregate(plus=Sum("amount", filter=charges), minus=Sum("amount", filter=reversals))
+    return int(sums["plus"] or 0) - int(sums["minus"] or 0)

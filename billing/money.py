@@ -4,12 +4,13 @@ A batch rate is pico-USD per MILLION tokens, so that half of any whole standard 
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 PICO = 10**12
 MILLION = 10**6
-DISCOUNT_PERCENT = 50
-DISCOUNT = "0.5"
+LEAST_DISCOUNT = 50  # percent: a batch never costs more than half of the standard price
+CENT = PICO // 100
 PRICE_DECIMALS = 6
 AMOUNT_DECIMALS = 12
 _DECIMAL = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,40}))?")
@@ -23,6 +24,7 @@ class Rates(NamedTuple):
     input: int
     cached_input: int
     output: int
+    discount: int = LEAST_DISCOUNT  # percent of the standard price: these are what is left of it
 
 
 FREE = Rates(0, 0, 0)
@@ -56,9 +58,20 @@ def amount(usd: str) -> int:
     return pico
 
 
-def discounted(standard: int) -> int:
-    """The batch rate (pico-USD per million tokens) of a standard rate (pico-USD per token)."""
-    return standard * MILLION * DISCOUNT_PERCENT // 100
+def discounted(standard: int, discount: int = LEAST_DISCOUNT) -> int:
+    """The batch rate (pico-USD per million tokens) of a standard rate (pico-USD per token); exact at any percent."""
+    return standard * MILLION * (100 - discount) // 100
+
+
+def share(discounts: Iterable[int]) -> str | None:
+    """The discount of several models as a share of 1 ("0.5"); None where they differ, or there is none."""
+    found = set(discounts)
+    return usd(found.pop() * PICO // 100) if len(found) == 1 else None
+
+
+def cents(pico: int) -> int:
+    """Whole cents, half a cent up: the one rounding there is, of an invoice's sum."""
+    return (2 * pico + CENT) // (2 * CENT)
 
 
 def cost(rates: Rates, input_tokens: int, cached_tokens: int, output_tokens: int) -> int:

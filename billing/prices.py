@@ -4,14 +4,26 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from billing import money
-from billing.models import Price
+from billing.models import Price, TenantDiscount
+from tenants import clock
 
 
-def set_price(model: str, input_usd: str, output_usd: str, cached_input_usd: str | None = None) -> Price:
-    """A new version of `model`'s standard price, USD per million tokens, in force from now. Raises ValueError."""
+def set_price(
+    model: str,
+    input_usd: str,
+    output_usd: str,
+    cached_input_usd: str | None = None,
+    discount: int | None = None,
+) -> Price:
+    """A new version of `model`'s standard price, USD per million tokens, in force from now. `discount` is the percent
+    that batches are spared; None: as before. Raises ValueError."""
     rate = money.rate(input_usd)
     cached = rate if cached_input_usd is None else money.rate(cached_input_usd)
-    return Price.objects.create(model=model, input=rate, cached_input=cached, output=money.rate(output_usd))
+    output = money.rate(output_usd)
+    if discount is None:
+        before = in_force([model], clock.now()).get(model)
+        discount = before.discount if before else money.LEAST_DISCOUNT
+    return Price.objects.create(model=model, input=rate, cached_input=cached, output=output, discount=discount)
 
 
 def in_force(models: Iterable[str], moment: datetime) -> dict[str, Price]:
@@ -20,15 +32,30 @@ def in_force(models: Iterable[str], moment: datetime) -> dict[str, Price]:
     return {price.model: price for price in rows}
 
 
-def rates_at(models: Iterable[str], moment: datetime) -> dict[str, money.Rates]:
-    """The batch rates in force at `moment` by model; a model without a price is free."""
+def own_discount(tenant: int, moment: datetime) -> int | None:
+    """The percent that the tenant is spared of every price at `moment`; None: each model's own."""
+    versions = TenantDiscount.objects.filter(tenant_id=tenant, effective_at__lte=moment)
+    return versions.order_by("-effective_at", "-pk").values_list("discount", flat=True).first()
+
+
+def rates(price: Price, own: int | None) -> money.Rates:
+    """What a batch pays by `price`; `own` is the tenant's discount."""
+    discount = price.discount if own is None else own
+    return money.Rates(
+        input=money.discounted(price.input, discount),
+        cached_input=money.discounted(price.cached_input, discount),
+        output=money.discounted(price.output, discount),
+        discount=discount,
+    )
+
+
+def rates_at(tenant: int, models: Iterable[str], moment: datetime) -> dict[str, money.Rates]:
+    """The batch rates in force for the tenant at `moment` by model; a model without a price is free."""
     wanted = set(models)
-    return dict.fromkeys(wanted, money.FREE) | priced_at(wanted, moment)
+    return dict.fromkeys(wanted, money.FREE) | priced_at(tenant, wanted, moment)
 
 
-def priced_at(models: Iterable[str], moment: datetime) -> dict[str, money.Rates]:
+def priced_at(tenant: int, models: Iterable[str], moment: datetime) -> dict[str, money.Rates]:
     """The same, of those models alone that have a price."""
-    return {
-        price.model: money.Rates(*map(money.discounted, (price.input, price.cached_input, price.output)))
-        for price in in_force(set(models), moment).values()
-    }
+    own = own_discount(tenant, moment)
+    return {price.model: rates(price, own) for price in in_force(models, moment).values()}

@@ -12,9 +12,9 @@ from django.conf import settings
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from batches import clock
 from batches.engine import leases
 from batches.models import Batch
+from tenants import clock
 
 TAKEN_AT_ONCE = timedelta(seconds=5)  # an idle runner takes a row within a fraction of this
 

@@ -62,11 +62,26 @@ def empty() -> None:
     """What Django's flush does, but for the tables in KEPT; on PostgreSQL in one statement."""
     tables = sorted(set(connection.introspection.django_table_names()) - KEPT)
     if connection.vendor == "sqlite":
-        connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), tables))
+        with unprotected():
+            connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), tables))
         return
     names = ", ".join(f"'{name}'" for name in tables)
     with connection.cursor() as cursor:
         cursor.execute(EMPTY.format(names=names, many=MANY, tables=", ".join(tables)))
+
+
+@contextmanager
+def unprotected() -> Iterator[None]:
+    """SQLite without the triggers that keep the ledger, where there is one to remove."""
+    triggers: list[tuple[str, str]] = []
+    with connection.cursor() as cursor:
+        if cursor.execute("SELECT 1 FROM billing_ledgerentry LIMIT 1").fetchone():
+            triggers = cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            cursor.execute(f"DROP TRIGGER {name}")
+        yield
+        for _, sql in triggers:
+            cursor.execute(sql)
 
 
 @pytest.fixture(scope="session", autouse=True)

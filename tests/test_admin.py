@@ -8,7 +8,7 @@ import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -30,8 +30,8 @@ from batches.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from billing import prices
-from billing.models import LedgerEntry, Price
+from billing import ledger, prices
+from billing.models import ChargeLine, Customer, Invoice, InvoicedEntry, LedgerEntry, Price, StripeEvent, TenantDiscount
 from tenants import admin as tenants_admin
 from tenants import keys
 from tenants.models import ApiKey, Membership, Tenant, User
@@ -63,6 +63,18 @@ def root(owner: Person) -> Client:
     return staff("root@example.com", is_superuser=True)
 
 
+def bill(tenant: Tenant, batch: Batch) -> None:
+    """A row of every table of the money."""
+    day = batch.created_at.date()
+    with transaction.atomic():
+        ledger.charge_batch(tenant.pk, batch.public_id, batch.cost, [ledger.Taken("m", day, 1, 10, 0, 5, batch.cost)])
+    invoice = Invoice.objects.create(tenant=tenant, month=day.replace(day=1), due=batch.cost, cents=150)
+    InvoicedEntry.objects.create(entry=LedgerEntry.objects.get(), invoice=invoice)
+    TenantDiscount.objects.create(tenant=tenant, discount=60)
+    Customer.objects.create(tenant=tenant, stripe_id="cus_1", monthly_limit=10**12)
+    StripeEvent.objects.create(event_id="evt_1", type="invoice.paid", created_at=batch.created_at)
+
+
 @pytest.fixture
 def batch(owner: Person) -> Batch:
     """One row of every model hangs on this batch."""
@@ -86,6 +98,7 @@ def batch(owner: Person) -> Batch:
         tenant=owner.tenant, api_key=key, key="k", state="kept", object_id=made.public_id, created_at=now
     )
     Usage.objects.create(**parts, api_key=key, model="m", day=now.date(), completed=1, cost=2_500_000)
+    bill(owner.tenant, made)
     endpoint = WebhookEndpoint.objects.create(
         tenant=owner.tenant, url="https://example.com/", event_types="batch.failed", secret=SIGNING,
         previous_secret=SIGNED_BEFORE, created_at=now, updated_at=now,
@@ -95,7 +108,6 @@ def batch(owner: Person) -> Batch:
         created_at=now, next_at=now, lease_token=SENDING,
     )  # fmt: skip
     prices.set_price("m", "0.15", "0.60")
-    LedgerEntry.objects.create(tenant=owner.tenant, kind="batch_charge", reference=made.public_id, amount=made.cost)
     Group.objects.create(name="support")
     Membership.objects.create(tenant=owner.tenant, user=User.objects.create_user("ada@example.com"), role="owner")
     return made
@@ -118,7 +130,7 @@ def pages() -> Iterator[str]:
 
 def test_every_model_is_registered_and_the_queue_is_not() -> None:
     ours = {model for app in ("tenants", "billing", "batches") for model in apps.get_app_config(app).get_models()}
-    assert set(admin.site._registry) == ours | {Group}
+    assert set(admin.site._registry) | {ChargeLine} == ours | {Group}  # it stands on the page of its entry
 
 
 def test_every_page_answers_with_few_queries_and_no_body(root: Client, batch: Batch) -> None:
@@ -266,13 +278,14 @@ def test_an_upstream_in_use_is_not_deleted(root: Client, batch: Batch) -> None:
 
 
 def test_a_price_is_written_in_usd_and_never_edited(root: Client, batch: Batch) -> None:
-    data = {"model": "new", "input": "0.075", "cached_input": "", "output": "0.30"}
+    data = {"model": "new", "input": "0.075", "cached_input": "", "output": "0.30", "discount": "50"}
     before = timezone.now()
     assert root.post(url(Price, "add"), data | {"effective_at_0": "2020-01-01"}).status_code == 302
     price = Price.objects.get(model="new")
     assert (price.input, price.cached_input, price.output) == (75_000, 75_000, 300_000)
     assert price.effective_at >= before
     assert b"at most 6 decimals" in root.post(url(Price, "add"), data | {"input": "0.0000001"}).content
+    assert b"greater than or equal to 50" in root.post(url(Price, "add"), data | {"discount": "49"}).content
     assert root.post(url(Price, "change", price.pk), data | {"input": "9"}).status_code == 403
     assert Price.objects.filter(model="new").count() == 1
 

@@ -12,10 +12,11 @@ import pytest
 from django.conf import settings
 from django.db import transaction
 
-from batches import clock, sweeping, tasks
+from batches import sweeping, tasks
 from batches.core.states import Status
 from batches.engine import runner
 from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Upstream
+from tenants import clock
 from tests import crashes
 from tests.conftest import Person, step, until
 from tests.crashes import FINALIZING, RUNNING, STOPPING, VALIDATING

@@ -11,10 +11,11 @@ import psycopg
 import pytest
 from django.utils import timezone
 
-from batches import clock, objects, orphans, sweeping, tasks
+from batches import objects, orphans, sweeping, tasks
 from batches.core.states import Status
 from batches.engine import leases, runner
 from batches.models import Batch, Result, Runner, Slice
+from tenants import clock
 from tests import crashes, environment
 from tests.conftest import Person, step, until
 from tests.service import Service, running, upload

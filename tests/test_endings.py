@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import pytest
 
-from batches import clock, sweeping, tasks
+from batches import sweeping, tasks
 from batches.core.states import ACTIVE, TERMINAL, Status
 from batches.engine import runner
 from batches.engine.pump import FLUSH_SECONDS
@@ -20,6 +20,7 @@ from batches.engine.runner import HOUSEKEEPING
 from batches.engine.stopping import StopFlag
 from batches.models import Batch, Result, Upstream
 from billing.models import LedgerEntry
+from tenants import clock
 from tenants.models import Tenant
 from tests import crashes
 from tests.conftest import Person, step, until

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db.models import Q, Sum
 
-from batches import clock, metering, objects, sweeping, tasks
+from batches import metering, objects, sweeping, tasks
 from batches.core.answers import Usage, Verdict
 from batches.core.states import Status
 from batches.engine import leases, runner
@@ -18,6 +18,7 @@ from batches.engine.pump import Outcome
 from batches.models import Batch, Permit, Result, Runner, Slice, Upstream
 from batches.models import Usage as Metered
 from billing.models import LedgerEntry
+from tenants import clock
 from tests.conftest import Person, step
 from tests.witness import Witness, request_line
 from tests.witness.faults import lasting

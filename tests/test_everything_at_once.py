@@ -18,13 +18,14 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Sum
 
-from batches import clock, metering, sweeping, tasks
+from batches import metering, sweeping, tasks
 from batches.core.states import ACTIVE, Status
 from batches.engine import runner
 from batches.engine.stopping import StopFlag
 from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Submission, WebhookDelivery
 from batches.webhooks import delivering, leasing
 from billing.models import LedgerEntry
+from tenants import clock
 from tenants.models import Tenant
 from tests import crashes
 from tests.caller import ACTS, Caller, Ids

@@ -13,10 +13,11 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from batches import clock, expecting, lifecycle, tasks
+from batches import expecting, lifecycle, tasks
 from batches.core.states import Status
 from batches.engine import leases
 from batches.models import Batch, File, Result, Slice, Upstream
+from tenants import clock
 from tenants.models import Tenant
 from tests.conftest import Person, step
 from tests.test_admin import staff

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from batches import clock, cursor, objects, tasks
+from batches import cursor, objects, tasks
 from batches.api import live
 from batches.engine import runner
 from batches.models import Batch, File, Result, Segment, Upstream
+from tenants import clock
 from tests.conftest import Person, step
 from tests.test_engine import Work, numbered, submit, when
 from tests.test_pause import code

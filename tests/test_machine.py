@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from batches import clock, metering, objects, sweeping, tasks
+from batches import metering, objects, sweeping, tasks
 from batches.core import states
 from batches.core.answers import Usage, Verdict
 from batches.core.states import ACTIVE, STEPS, TAKING, TERMINAL, Status
@@ -34,6 +34,7 @@ from batches.engine.pump import Outcome
 from batches.models import Batch, File, Permit, Result, Runner, Segment, Slice, Upstream
 from batches.models import Usage as Metered
 from billing.models import LedgerEntry
+from tenants import clock
 from tenants.models import Tenant
 from tests import crashes
 from tests.conftest import Person

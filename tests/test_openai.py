@@ -7,9 +7,10 @@ import httpx2
 import openai
 import pytest
 
-from batches import clock, results, sweeping, tasks
+from batches import results, sweeping, tasks
 from batches.engine import runner
 from batches.models import Batch, File
+from tenants import clock
 from tenants.models import Tenant
 from tests.conftest import Person, step
 from tests.sdk import Work, client, create, create_of, jsonl, post  # noqa: F401 - client is a fixture

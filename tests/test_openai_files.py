@@ -11,10 +11,11 @@ from django.apps import apps
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from batches import clock, files, sweeping, tasks
+from batches import files, sweeping, tasks
 from batches.engine import runner
 from batches.models import Batch, File
 from batches.uploads import Stored
+from tenants import clock
 from tenants.models import Tenant
 from tests.conftest import Person, step
 from tests.sdk import Work, client, create, create_of, jsonl, post  # noqa: F401 - client is a fixture

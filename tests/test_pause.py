@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 from django.db.models import Q
 
-from batches import clock, expecting, lifecycle, objects, sweeping, tasks
+from batches import expecting, lifecycle, objects, sweeping, tasks
 from batches.core.answers import Usage, Verdict
 from batches.core.states import Status
 from batches.engine import leases
@@ -15,6 +15,7 @@ from batches.engine.lines import Held, Line
 from batches.engine.pump import Outcome
 from batches.models import Batch, File, Result, Slice
 from billing import money
+from tenants import clock
 from tenants.models import Tenant
 from tests.conftest import Person, step
 from tests.test_engine import Work, ledgers_agree, numbered

@@ -12,9 +12,10 @@ import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from batches import clock, expecting, objects, preflight, tasks, uploads
+from batches import expecting, objects, preflight, tasks, uploads
 from batches.models import Batch, File, Upstream
 from billing import prices
+from tenants import clock
 from tenants.models import ApiKey
 from tests.conftest import Person, step
 from tests.test_engine import Work, numbered

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from batches import clock, files, intake, objects, retries, tasks
+from batches import files, intake, objects, retries, tasks
 from batches.core.states import Status
 from batches.models import Batch, File, Upstream
 from billing import prices
 from billing.models import LedgerEntry
+from tenants import clock
 from tenants.models import Tenant
 from tests.conftest import Person, step
 from tests.test_engine import Work, numbered, when

@@ -8,11 +8,12 @@ from django.db import connection
 from django.db.models import F, Q
 from django.test.utils import CaptureQueriesContext
 
-from batches import clock, tasks
+from batches import tasks
 from batches.core.scheduling import FAMILIAR
 from batches.core.states import Status
 from batches.engine import leases, standing
 from batches.models import Batch, Runner, Slice, Upstream
+from tenants import clock
 from tenants.models import Tenant
 from tests.conftest import Person, step
 from tests.witness import Witness, request_line

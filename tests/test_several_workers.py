@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from batches import clock, sweeping, tasks
+from batches import sweeping, tasks
 from batches.core.states import Status
 from batches.engine import runner
 from batches.models import Batch, Permit, Result, Runner, Slice, Upstream
+from tenants import clock
 from tests import crashes, environment
 from tests.conftest import Person, step, until
 from tests.crashes import Point

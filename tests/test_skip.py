@@ -9,9 +9,10 @@ import pytest
 from django.db import OperationalError
 from django.db.models import Sum
 
-from batches import clock, lifecycle, sweeping, tasks, validation
+from batches import lifecycle, sweeping, tasks, validation
 from batches.core.states import Status
 from batches.models import Batch, Result, Segment, Slice
+from tenants import clock
 from tests.conftest import Person, step
 from tests.test_engine import Work, numbered
 from tests.test_pause import code

@@ -8,13 +8,13 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches import clock, enqueued, intake, metering, uploads, validation
+from batches import enqueued, intake, metering, uploads, validation
 from batches.api import fields
 from batches.api.serializers import unix
 from batches.core import requests
 from billing import money, prices
 from billing.models import Price
-from tenants import throttling
+from tenants import clock, throttling
 from tenants.authentication import allowance_of, tenant_of
 from tenants.errors import Refused
 
@@ -43,29 +43,32 @@ def model(request: Request, model_id: str) -> Response:
 def _models(request: Request) -> list[dict[str, Any]]:
     tenant = tenant_of(request)
     found = validation.reachable_upstreams(tenant.pk)
-    priced = prices.in_force(found, clock.now())
+    now = clock.now()
+    priced, own = prices.in_force(found, now), prices.own_discount(tenant.pk, now)
     return [
         {
             "id": name,
             "object": "model",
             "created": min(unix(row.created_at) or 0 for row in rows),
             "owned_by": tenant.name if rows[0].tenant_id else "system",
-            "prices": _prices(priced.get(name)),
+            "prices": _prices(priced.get(name), own),
             "endpoints": requests.ENDPOINTS,
         }
         for name, rows in sorted(found.items())
     ]
 
 
-def _prices(price: Price | None) -> dict[str, Any] | None:
-    """USD per million tokens, exactly: at the standard price, and as a batch pays it."""
+def _prices(price: Price | None, own: int | None) -> dict[str, Any] | None:
+    """USD per million tokens, exactly: at the standard price, and as a batch of this tenant pays it."""
     if price is None:
         return None
-    rates = {"input": price.input, "cached_input": price.cached_input, "output": price.output}
+    rates = prices.rates(price, own)
+    kinds = ("input", "cached_input", "output")
     return {
         "unit": "usd_per_million_tokens",
-        "standard": {name: money.usd(rate * money.MILLION) for name, rate in rates.items()},
-        "batch": {name: money.usd(money.discounted(rate)) for name, rate in rates.items()},
+        "standard": {name: money.usd(getattr(price, name) * money.MILLION) for name in kinds},
+        "batch": {name: money.usd(getattr(rates, name)) for name in kinds},
+        "discount": money.share([rates.discount]),
     }
 
 

@@ -87,8 +87,8 @@ def _work(work: Work) -> dict[str, Any]:
     }
 
 
-def _cost(cost: Cost | None) -> dict[str, str] | None:
+def _cost(cost: Cost | None) -> dict[str, str | None] | None:
     if cost is None:
         return None
     low, high = money.usd(cost.low), money.usd(cost.high)
-    return {"low_usd": low, "high_usd": high, "currency": "usd", "discount": money.DISCOUNT}
+    return {"low_usd": low, "high_usd": high, "currency": "usd", "discount": money.share(cost.discounts)}

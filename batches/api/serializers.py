@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from django.db.models import F
 
 from batches.core import states
@@ -11,6 +12,7 @@ from batches.core.states import Status
 from batches.models import Batch, File
 from billing import money
 
+_rates = msgspec.json.Decoder(dict[str, money.Rates])
 NAMES = ("input_file", "output_file", "error_file", "retry_of")
 NAMED = {f"{name}_shown": F(f"{name}__public_id") for name in NAMES}  # of other rows their public ids alone
 
@@ -60,7 +62,7 @@ def _common(batch: Any, status: Status, errors: dict[str, Any] | None) -> dict[s
         "request_counts": _counts(batch, status),
         "usage": _usage(batch),
         "prefix_cache": _prefix_cache(batch),
-        "cost": {"usd": money.usd(batch.cost), "currency": "usd", "discount": money.DISCOUNT},
+        "cost": {"usd": money.usd(batch.cost), "currency": "usd", "discount": _discount(batch.rates)},
         "paused_reason": batch.paused_reason or None,
         "max_cost_usd": None if batch.max_cost is None else money.usd(batch.max_cost),
         "max_error_rate": batch.max_error_rate,
@@ -130,6 +132,12 @@ def _counts(batch: Batch, status: Status) -> dict[str, int]:
         "cancelled": never_run if status == Status.CANCELLED else 0,
         "expired": never_run if status == Status.EXPIRED else 0,
     }
+
+
+def _discount(rates: str) -> str | None:
+    """The share that it is spared of the standard price: of its frozen rates, so null before it is validated, and
+    where its models differ."""
+    return money.share(rate.discount for rate in _rates.decode(rates).values())
 
 
 def _prefix_cache(batch: Batch) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from msgspec import json
 
-from batches import clock, lifecycle, metering, recording
+from batches import lifecycle, metering, recording
 from batches.core import caps
 from batches.core.answers import UNCHARGED
 from batches.core.rendering import render
@@ -24,6 +24,7 @@ from batches.engine.pump import Outcome
 from batches.models import Batch, Slice
 from batches.recording import Packed, Record
 from billing import money
+from tenants import clock
 
 log = logging.getLogger(__name__)
 

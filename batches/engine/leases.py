@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.db.models import F, Q
 
-from batches import clock, identity, tasks
+from batches import identity, tasks
 from batches.core.scheduling import corrected, ranked, virtual_times, weights
 from batches.core.states import ACTIVE, Status
 from batches.engine import standing
 from batches.models import Batch, Permit, Runner, Slice
+from tenants import clock
 
 LEASE = timedelta(seconds=30)
 HEARTBEAT = 5.0  # seconds

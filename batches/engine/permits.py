@@ -5,9 +5,9 @@ from typing import NamedTuple
 from django.db import transaction
 from django.db.models import Q
 
-from batches import clock
 from batches.core.limiting import Granted, Holding, grant
 from batches.models import Permit, Runner, Upstream
+from tenants import clock
 
 NOTHING = Granted(0, 0)
 

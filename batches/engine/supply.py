@@ -6,12 +6,13 @@ from datetime import timedelta
 
 from django.db.models import Q
 
-from batches import clock, lifecycle, objects
+from batches import lifecycle, objects
 from batches.engine import leases, permits
 from batches.engine.lines import Held, LaneKey
 from batches.engine.pump import Channel, Pump
 from batches.engine.suspects import Parole
 from batches.models import Runner, Slice, Upstream
+from tenants import clock
 
 log = logging.getLogger(__name__)
 

@@ -1,19 +1,13 @@
 """What a tenant names: files and batches. States and transitions: core/states.py."""
 
 import secrets
-import string
 
 from django.db import models
 from django.db.models import Q
 
 from batches.core.states import ACTIVE, Status
 from billing.fields import PicoField
-
-ALPHABET = string.digits + string.ascii_letters
-
-
-def public_id(prefix: str) -> str:
-    return prefix + "".join(secrets.choice(ALPHABET) for _ in range(24))
+from tenants.identifiers import public_id
 
 
 def file_id() -> str:

@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.models import Q
 
-from batches.models.jobs import public_id
+from tenants.identifiers import public_id
 
 
 def endpoint_id() -> str:

@@ -9,10 +9,11 @@ import logging
 import secrets
 import time
 
-from batches import clock, tasks
+from batches import tasks
 from batches.webhooks import leasing
 from batches.webhooks.leasing import Claim
 from batches.webhooks.sending import Outcome, Sender
+from tenants import clock
 
 CLAIMING = 30.0  # seconds; what is in flight then ends within a POST's deadline
 TURN = 0.25  # seconds

@@ -9,12 +9,12 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F, Q
 
-from batches import clock
 from batches.core import webhooks
 from batches.idempotency import Attempt
 from batches.models import WebhookEndpoint, batch_id, event_id
 from batches.webhooks import leasing, sending
 from batches.webhooks.sending import Outcome, Sender
+from tenants import clock
 from tenants.errors import Refused, busy
 from tenants.models import Tenant
 

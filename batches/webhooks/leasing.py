@@ -18,11 +18,11 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import F, Min, Q, QuerySet
 
-from batches import clock
 from batches.core import webhooks
 from batches.models import WebhookDelivery, WebhookEndpoint
 from batches.webhooks import sending
 from batches.webhooks.sending import Message, Outcome
+from tenants import clock
 
 LEASE = timedelta(seconds=30)  # twice the deadline of a POST
 IN_FLIGHT, OF_TENANT = 64, 4  # at once; of an endpoint one

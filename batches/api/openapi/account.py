@@ -43,7 +43,12 @@ SCHEMAS = {
         created=components.CREATED,
         owned_by=text("The tenant's name where its servers are dedicated to it, else `system`."),
         prices=maybe(
-            record(unit=constant("usd_per_million_tokens"), standard=_PRICES, batch=_PRICES),
+            record(
+                unit=constant("usd_per_million_tokens"),
+                standard=_PRICES,
+                batch=_PRICES,
+                discount=text("A batch is spared it.", examples=["0.5"]),
+            ),
             "In force now; null: it is free.",
         ),
         endpoints=listed(components.ENDPOINT),

@@ -114,11 +114,15 @@ PREFIX_CACHE = record(
     share=maybe(number(minimum=0, maximum=1), "Their quotient; null before any."),
 )
 
+DISCOUNT = maybe(
+    text(examples=["0.5"]),
+    "The share that is spared of the standard price; null before prices are known, and where models differ.",
+)
 COST = record(
     "What the batch costs so far, at the batch price.",
     usd=USD,
     currency=constant("usd"),
-    discount=text("The batch price's share of the standard price.", examples=["0.5"]),
+    discount=DISCOUNT,
 )
 
 _COMMON: dict[str, Shape] = {  # of both surfaces

@@ -59,7 +59,7 @@ _FRESH = {
     "usage": dict.fromkeys(USAGE, 0)
     | {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}},
     "prefix_cache": {"cached_tokens": 0, "input_tokens": 0, "share": None},
-    "cost": {"usd": "0", "currency": "usd", "discount": "0.5"},
+    "cost": {"usd": "0", "currency": "usd", "discount": None},
 }
 SUBMITTED = {**BATCH, **_FRESH, "completed_count": 0}
 CREATED = {**OPENAI_BATCH, **_FRESH}
@@ -108,6 +108,7 @@ MODEL = {
         "unit": "usd_per_million_tokens",
         "standard": {"input": "0.15", "cached_input": "0.075", "output": "0.6"},
         "batch": {"input": "0.075", "cached_input": "0.0375", "output": "0.3"},
+        "discount": "0.5",
     },
     "endpoints": ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"],
 }

@@ -9,7 +9,7 @@ ANSWER = {200: op.gives("Preflight", "What would come of it.", examples.PREFLIGH
 ABOUT = "No batch is made, nothing is sent, nothing is charged."
 
 _COST = maybe(
-    record(low_usd=components.USD, high_usd=components.USD, currency=constant("usd"), discount=text()),
+    record(low_usd=components.USD, high_usd=components.USD, currency=constant("usd"), discount=components.DISCOUNT),
     "At the batch prices in force now; null: no model has a price.",
 )
 _WORK: dict[str, Shape] = {

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from batches import clock, expecting
+from batches import expecting
 from batches.core.states import ACTIVE
 from batches.models import Batch
+from tenants import clock
 from tenants.management.console import VerbCommand, shown_time
 
 

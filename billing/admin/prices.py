@@ -1,4 +1,4 @@
-"""The operators' admin of prices and the ledger. Neither is ever edited."""
+"""Price versions and tenants' discounts: seen and added, never edited."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from billing import money
-from billing.models import LedgerEntry, Price
+from billing.models import Price, TenantDiscount
 from tenants.admin import ReadOnly
 
 
@@ -31,7 +31,7 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the st
 
     class Meta:
         model = Price
-        fields = ("model", "input", "cached_input", "output")
+        fields = ("model", "input", "cached_input", "output", "discount")
 
     def clean_cached_input(self) -> Any:
         cached = self.cleaned_data["cached_input"]
@@ -43,7 +43,14 @@ class PriceAdmin(ReadOnly):
     """Seen and added; a change of price is a new row."""
 
     form = PriceForm
-    list_display = readonly_fields = ("model", "input_usd", "cached_input_usd", "output_usd", "effective_at")
+    list_display = readonly_fields = (
+        "model",
+        "input_usd",
+        "cached_input_usd",
+        "output_usd",
+        "discount",
+        "effective_at",
+    )
     list_filter = ("effective_at",)
     search_fields = ("model",)
 
@@ -69,14 +76,15 @@ class PriceAdmin(ReadOnly):
         return money.usd(price.output * money.MILLION)
 
 
-@admin.register(LedgerEntry)
-class LedgerEntryAdmin(ReadOnly):
-    list_display = ("reference", "tenant", "kind", "amount_usd", "created_at")
-    list_filter = ("kind", "created_at")
-    list_select_related = ("tenant",)
-    search_fields = ("reference", "tenant__name")
-    fields = readonly_fields = ("tenant", "kind", "reference", "amount_usd", "created_at")
+@admin.register(TenantDiscount)
+class TenantDiscountAdmin(ReadOnly):
+    """Seen and added; a change is a new row, in force from now."""
 
-    @admin.display(description="amount, USD", ordering="amount")
-    def amount_usd(self, entry: LedgerEntry) -> str:
-        return money.usd(entry.amount)
+    list_display = ("tenant", "discount", "effective_at")
+    list_select_related = ("tenant",)
+    search_fields = ("tenant__name",)
+    autocomplete_fields = ("tenant",)
+    fields = ("tenant", "discount")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("billing.add_tenantdiscount")

@@ -1,6 +1,6 @@
-"""The clock that leases and deadlines are on: the database's, where it has one of its own."""
+"""The clock that leases, deadlines and money are on: the database's, where it has one of its own."""
 
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 
 from django.db import connection
 from django.utils import timezone
@@ -14,3 +14,8 @@ def now() -> datetime:
         cursor.execute("SELECT clock_timestamp()")
         moment: datetime = cursor.fetchone()[0]
     return moment
+
+
+def midnight(day: date) -> datetime:
+    """The beginning of a day, UTC."""
+    return datetime.combine(day, time(), UTC)
