@@ -181,13 +181,14 @@ def test_a_bad_word_about_people_is_refused_and_makes_nobody(arguments: tuple[st
 
 
 def test_a_price_is_set_from_now_on_and_the_latest_is_listed(manage: Any) -> None:
-    manage("price", "set", "m", "--input", "1", "--output", "2")
+    manage("price", "set", "m", "--input", "1", "--output", "2", "--discount", "60")
     [price] = manage("price", "set", "m", "--input", "0.15", "--output", "0.60", "--cached-input", "0.075")
     assert {**price, "since": None} == {
         "model": "m",
         "input": "0.15",
         "cached_input": "0.075",
         "output": "0.6",
+        "discount": "0.6",  # as before
         "since": None,
     }
     assert manage("price", "list") == [price]
