@@ -10,12 +10,14 @@ from billing.models import ChargeLine, LedgerEntry
 from tenants import admission, clock
 
 Kind, Account = LedgerEntry.Kind, LedgerEntry.Account
-ACCOUNTS = {  # debit, credit
+Accounts = tuple[str, str]  # debit, credit
+ACCOUNTS: dict[LedgerEntry.Kind, Accounts] = {
     Kind.BATCH_CHARGE: (Account.RECEIVABLE, Account.REVENUE),
     Kind.CREDIT_GRANT: (Account.GOODWILL, Account.CREDITS),
     Kind.SLA_CREDIT: (Account.GOODWILL, Account.CREDITS),
     Kind.CREDIT_PURCHASE: (Account.CASH, Account.CREDITS),
     Kind.CREDIT_USE: (Account.CREDITS, Account.RECEIVABLE),
+    Kind.CARRIED: (Account.RECEIVABLE, Account.CREDITS),
     Kind.PAYMENT: (Account.CASH, Account.RECEIVABLE),
     Kind.WRITE_OFF: (Account.LOSS, Account.RECEIVABLE),
 }
@@ -33,13 +35,22 @@ class Taken(NamedTuple):
     cost: int
 
 
-def post(tenant: int, kind: str, reference: str, amount: int, note: str = "") -> LedgerEntry | None:
-    """Move `amount` pico-USD between the accounts of `kind`; None when this was posted before."""
-    debit, credit = ACCOUNTS[Kind(kind)]
+def post(
+    tenant: int, kind: str, reference: str, amount: int, note: str = "", accounts: Accounts | None = None
+) -> LedgerEntry | None:
+    """Move `amount` pico-USD between the accounts of its kind, or these; None when it was posted before."""
+    debit, credit = accounts or ACCOUNTS[Kind(kind)]
     entry, posted = LedgerEntry.objects.get_or_create(
         kind=kind,
         reference=reference,
-        defaults={"tenant_id": tenant, "debit": debit, "credit": credit, "amount": amount, "note": note},
+        defaults={
+            "tenant_id": tenant,
+            "debit": debit,
+            "credit": credit,
+            "amount": amount,
+            "note": note,
+            "created_at": clock.now(),
+        },
     )
     return entry if posted else None
 
@@ -82,6 +93,7 @@ def correct(entry: LedgerEntry, note: str) -> LedgerEntry | None:
             "amount": entry.amount,
             "reverses": entry,
             "note": note,
+            "created_at": clock.now(),
         },
     )
     return correction if posted else None

@@ -165,6 +165,9 @@ Q_CLUSTER: dict[str, Any] = {
 }
 
 # --- webhooks ------------------------------------------------------------------------------------------------------
+STRIPE_API_KEY = os.environ.get("STRIPE_API_KEY", "")  # none: statements alone
+STRIPE_API_BASE = os.environ.get("STRIPE_API_BASE", "https://api.stripe.com")
+STRIPE_WEBHOOK_SECRET = os.environ.get("STRIPE_WEBHOOK_SECRET", "")
 WEBHOOK_NETWORKS = env.networks("PROVOCATIVE_WEBHOOK_NETWORKS")  # of ours, that tenants' webhooks may reach
 
 LANGUAGE_CODE, TIME_ZONE, USE_I18N, USE_TZ = "en-us", "UTC", False, True

@@ -124,7 +124,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='ledgerentry',
             name='kind',
-            field=models.CharField(choices=[('batch_charge', 'Batch Charge'), ('credit_grant', 'Credit Grant'), ('sla_credit', 'Sla Credit'), ('credit_purchase', 'Credit Purchase'), ('credit_use', 'Credit Use'), ('payment', 'Payment'), ('write_off', 'Write Off'), ('rounding', 'Rounding'), ('correction', 'Correction')], max_length=32),
+            field=models.CharField(choices=[('batch_charge', 'Batch Charge'), ('credit_grant', 'Credit Grant'), ('sla_credit', 'Sla Credit'), ('credit_purchase', 'Credit Purchase'), ('credit_use', 'Credit Use'), ('carried', 'Carried'), ('payment', 'Payment'), ('write_off', 'Write Off'), ('rounding', 'Rounding'), ('correction', 'Correction')], max_length=32),
         ),
         migrations.AlterField(
             model_name='ledgerentry',

@@ -7,6 +7,7 @@ An entry moves an amount from one account to another, so that the books balance 
     sla_credit      debit goodwill     credit credits      credits for a batch that missed its 24 hours
     credit_purchase debit cash         credit credits      credits that were paid for
     credit_use      debit credits      credit receivable   credits that pay for a charge, at once and as far as they go
+    carried         debit receivable   credit credits      what corrections of a month left over, at its invoice
     payment         debit cash         credit receivable   an invoice was paid
     write_off       debit loss         credit receivable   an invoice will not be paid: voided, or given up
     rounding        debit receivable   credit rounding     an invoice's whole cents beyond its exact sum (or reversed)
@@ -29,6 +30,7 @@ class LedgerEntry(models.Model):
         SLA_CREDIT = "sla_credit"
         CREDIT_PURCHASE = "credit_purchase"
         CREDIT_USE = "credit_use"
+        CARRIED = "carried"
         PAYMENT = "payment"
         WRITE_OFF = "write_off"
         ROUNDING = "rounding"

@@ -1,0 +1,144 @@
+"""A tenant's month, closed: what its ledger came to, rounded once, and what became of it.
+
+An invoice takes every entry of the ledger before the month's end that is on none yet. So one that was posted as the
+month was closed, or that corrects an earlier month, is on the next; none is lost, and none is on two.
+"""
+
+import itertools
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Min, QuerySet, Sum
+
+from billing import ledger, money
+from billing.ledger import Account, Kind
+from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
+from tenants import admission, clock
+
+SETTLING = (Kind.PAYMENT, Kind.WRITE_OFF, Kind.ROUNDING)  # what becomes of invoices is on none
+MEASURES = ("requests", "input_tokens", "cached_tokens", "output_tokens", "amount")
+
+
+class NotOver(ValueError):
+    """The month has not ended: its invoice would lack what is still to come."""
+
+
+class Line(NamedTuple):
+    """What batches took of a model on a day (UTC): tokens, and pico-USD."""
+
+    model: str
+    day: date
+    requests: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    amount: int
+
+
+def following(month: date) -> date:
+    """The first day of the month after."""
+    return (month.replace(day=28) + timedelta(days=4)).replace(day=1)
+
+
+def current() -> date:
+    """The first day of this month, UTC."""
+    return clock.now().date().replace(day=1)
+
+
+def waiting(before: date) -> QuerySet[LedgerEntry]:
+    """Entries of all tenants from before that day which are on no invoice, and belong on one."""
+    rows = LedgerEntry.objects.filter(invoiced=None, created_at__lt=clock.midnight(before))
+    return rows.exclude(kind__in=SETTLING)
+
+
+def close_all() -> list[Invoice]:
+    """Close every month that has ended of every tenant that took something; again, it finds nothing to do."""
+    first = waiting(current()).values_list("tenant_id").annotate(first=Min("created_at")).order_by("tenant_id")
+    ended = [(tenant, month) for tenant, moment in first for month in _months(moment.date().replace(day=1))]
+    return [invoice for invoice in itertools.starmap(close, ended) if invoice]
+
+
+def _months(month: date) -> Iterator[date]:
+    while month < current():
+        yield month
+        month = following(month)
+
+
+def close(tenant: int, month: date) -> Invoice | None:
+    """The tenant's invoice of the month that begins on that day, if it is made now; None when it was made before, or
+    there is nothing to put on it. Raises NotOver."""
+    if month >= current():
+        raise NotOver(f"{month:%Y-%m} has not ended.")
+    with transaction.atomic():
+        admission.lock(tenant)  # of two that close, one makes it and the other finds it
+        entries = list(waiting(following(month)).filter(tenant_id=tenant).order_by("pk"))
+        if not entries or Invoice.objects.filter(tenant_id=tenant, month=month).exists():
+            return None
+        invoice = Invoice(tenant_id=tenant, month=month)
+        due = sum(entry.owed for entry in entries)
+        if due < 0:  # corrections came to more than the charges: what is left over becomes credits
+            carried = ledger.post(tenant, Kind.CARRIED, invoice.public_id, -due)
+            entries += [carried] if carried else []
+        _total(invoice, max(due, 0))
+        InvoicedEntry.objects.bulk_create(InvoicedEntry(entry=entry, invoice=invoice) for entry in entries)
+    return invoice
+
+
+def _total(invoice: Invoice, due: int) -> None:
+    """Store it, with the one rounding there is, and when it is to be sent."""
+    invoice.created_at = now = clock.now()
+    invoice.due, invoice.cents = due, money.cents(due)
+    if invoice.cents == 0:
+        invoice.status, invoice.settled_at = Invoice.Status.PAID, now
+    elif settings.STRIPE_API_KEY:
+        invoice.send_at = now
+    invoice.save(force_insert=True)
+    up = invoice.cents * money.CENT - due
+    if up:
+        accounts = (Account.RECEIVABLE, Account.ROUNDING) if up > 0 else (Account.ROUNDING, Account.RECEIVABLE)
+        ledger.post(invoice.tenant_id, Kind.ROUNDING, invoice.public_id, abs(up), accounts=accounts)
+
+
+def lines(invoice: Invoice) -> list[Line]:
+    """What the invoice's charges are made of, by day and model."""
+    rows = ChargeLine.objects.filter(entry__invoiced__invoice=invoice).values("day", "model").order_by("day", "model")
+    sums = rows.values_list("day", "model", *(Sum(name) for name in MEASURES))
+    return [Line(model, day, *map(int, measures)) for day, model, *measures in sums]
+
+
+def entries(invoice: Invoice) -> QuerySet[LedgerEntry]:
+    """What is on the invoice, in the order of posting; their `owed` comes to its `due`."""
+    return LedgerEntry.objects.filter(invoiced__invoice=invoice).order_by("pk")
+
+
+def pay(invoice: Invoice, note: str) -> bool:
+    """It was paid, also after it had been written off; `note` says how. False when it was paid before."""
+    with transaction.atomic():
+        admission.lock(invoice.tenant_id)
+        if not _settle(invoice, Invoice.Status.PAID, from_any=True):
+            return False
+        written_off = LedgerEntry.objects.filter(kind=Kind.WRITE_OFF, reference=invoice.public_id).first()
+        if written_off:
+            ledger.correct(written_off, "It was paid after all.")
+        ledger.post(invoice.tenant_id, Kind.PAYMENT, invoice.public_id, invoice.cents * money.CENT, note)
+    return True
+
+
+def write_off(invoice: Invoice, note: str) -> bool:
+    """It will not be paid: voided, or uncollectible; `note` says why. False when it is not open."""
+    with transaction.atomic():
+        admission.lock(invoice.tenant_id)
+        if not _settle(invoice, Invoice.Status.VOID, from_any=False):
+            return False
+        ledger.post(invoice.tenant_id, Kind.WRITE_OFF, invoice.public_id, invoice.cents * money.CENT, note)
+    return True
+
+
+def _settle(invoice: Invoice, status: Invoice.Status, from_any: bool) -> bool:
+    """Compare and set."""
+    others = Invoice.objects.filter(pk=invoice.pk)
+    others = others.exclude(status=status) if from_any else others.filter(status=Invoice.Status.OPEN)
+    return bool(others.update(status=status, settled_at=clock.now()))
