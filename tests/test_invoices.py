@@ -24,8 +24,8 @@ USD = 10**12
 def at(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Set the clock to a moment."""
 
-    def set_clock(*moment: Any) -> None:
-        monkeypatch.setattr(clock, "now", lambda: datetime(*moment).replace(tzinfo=UTC))
+    def set_clock(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> None:
+        monkeypatch.setattr(clock, "now", lambda: datetime(year, month, day, hour, minute, tzinfo=UTC))
 
     return set_clock
 
