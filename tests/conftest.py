@@ -72,7 +72,13 @@ def empty() -> None:
 
 @contextmanager
 def unprotected() -> Iterator[None]:
-    """SQLite without the triggers that keep the ledger, where there is one to remove."""
+    """The database without the triggers that keep the ledger."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET session_replication_role = replica")
+            yield
+            cursor.execute("SET session_replication_role = DEFAULT")
+        return
     triggers: list[tuple[str, str]] = []
     with connection.cursor() as cursor:
         if cursor.execute("SELECT 1 FROM billing_ledgerentry LIMIT 1").fetchone():

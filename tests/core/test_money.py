@@ -12,13 +12,15 @@ from billing.money import FREE, MILLION, PICO, Rates, cost, discounted, rate, us
 from tests.core import searched
 
 PRICES = st.decimals(0, 1_000, places=6, allow_nan=False)
+DISCOUNTS = st.integers(50, 100)
 TOKENS = st.integers(0, MAX_TOKENS)
 RATES = st.builds(Rates, *[st.integers(0, 10**16)] * 3)
 BIGINT = 2**63 - 1
 
 
-def rates_of(*prices: Decimal) -> Rates:
-    return Rates(*(discounted(rate(f"{price:f}")) for price in prices))
+def rates_of(*prices: Decimal, discount: int = 50) -> Rates:
+    fresh, cached, made = (discounted(rate(f"{price:f}"), discount) for price in prices)
+    return Rates(fresh, cached, made, discount)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +76,11 @@ def test_the_example_of_the_decisions() -> None:
     assert cost(rates_of(Decimal("0.075"), Decimal(0), Decimal(0)), 1, 0, 0) == 37_500
 
 
-@given(st.integers(0, 10**18))
+@given(st.integers(0, 10**18), DISCOUNTS)
 @searched
-def test_half_of_any_standard_rate_is_whole(standard: int) -> None:
+def test_what_a_discount_leaves_of_any_standard_rate_is_whole(standard: int, discount: int) -> None:
     assert 2 * discounted(standard) == standard * MILLION
+    assert 100 * discounted(standard, discount) == standard * MILLION * (100 - discount)
 
 
 def exact(rates: Rates, taken: int, cached: int, made: int) -> Fraction:
@@ -94,17 +97,19 @@ def test_a_cost_is_exact_but_for_a_part_of_one_pico_that_is_given_away(
     assert 0 <= exact(rates, taken, cached, made) - cost(rates, taken, cached, made) < 1
 
 
-@given(PRICES, PRICES, PRICES, TOKENS, TOKENS, TOKENS)
-@example(Decimal("0.000001"), Decimal("0.000001"), Decimal("0.000001"), 1, 1, 1)
+@given(PRICES, PRICES, PRICES, TOKENS, TOKENS, TOKENS, DISCOUNTS)
+@example(Decimal("0.000001"), Decimal("0.000001"), Decimal("0.000001"), 1, 1, 1, 50)
 @searched
 def test_a_batch_is_never_dearer_than_half_of_the_standard_price(
-    price: Decimal, cached_price: Decimal, output_price: Decimal, taken: int, cached: int, made: int
+    price: Decimal, cached_price: Decimal, output_price: Decimal, taken: int, cached: int, made: int, discount: int
 ) -> None:
     cached = min(cached, taken)
     standard = Fraction(price) * (taken - cached) + Fraction(cached_price) * cached + Fraction(output_price) * made
-    charged = Fraction(cost(rates_of(price, cached_price, output_price), taken, cached, made), PICO)
-    assert charged <= standard / MILLION / 2
-    assert standard / MILLION / 2 - charged < Fraction(1, PICO)
+    rates = rates_of(price, cached_price, output_price, discount=discount)
+    charged = Fraction(cost(rates, taken, cached, made), PICO)
+    left = standard / MILLION * (100 - discount) / 100
+    assert charged <= left <= standard / MILLION / 2
+    assert left - charged < Fraction(1, PICO)
 
 
 @given(RATES, TOKENS, st.integers(-10, 2 * MAX_TOKENS), TOKENS)
