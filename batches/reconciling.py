@@ -2,6 +2,7 @@
 line costs what its tokens do at the frozen rates. Nothing is changed."""
 
 from collections.abc import Iterator
+from datetime import date
 
 import msgspec
 from django.db.models import Sum
@@ -14,14 +15,18 @@ from billing import money
 from billing.ledger import Kind
 from billing.models import LedgerEntry
 from billing.reconciling import CHUNK, Finding
+from tenants import clock
 
 _rates = msgspec.json.Decoder(dict[str, money.Rates])
 Sums = dict[str, int]
 
 
-def findings() -> Iterator[Finding]:
-    """Every ended batch, and every charge of one that is not there."""
-    for batch in Batch.objects.filter(status__in=TERMINAL).order_by("pk").iterator(CHUNK):
+def findings(since: date | None = None) -> Iterator[Finding]:
+    """Every batch that ended, on this day (UTC) or later, and every charge of one that is not there."""
+    batches = Batch.objects.filter(status__in=TERMINAL).order_by("pk")
+    if since:
+        batches = batches.filter(ended_at__gte=clock.midnight(since))
+    for batch in batches.iterator(CHUNK):
         yield from _batch(batch)
     charges = LedgerEntry.objects.filter(kind=Kind.BATCH_CHARGE)
     ended = Batch.objects.filter(status__in=set(TERMINAL) - {Status.FAILED})

@@ -30,11 +30,11 @@ Work = Callable[..., None]
 HALF = {"witness": (500_000, 250_000, 1_000_000), "other": (37_500, 37_500, 150_000)}  # pico-USD a token
 
 
-def reconcile() -> list[dict[str, Any]]:
+def reconcile(*options: str) -> list[dict[str, Any]]:
     """What the command says does not add up."""
     said = StringIO()
     try:
-        call_command("reconcile", stdout=said)
+        call_command("reconcile", *options, stdout=said)
     except CommandError:
         return [json.loads(line) for line in said.getvalue().splitlines()]
     assert json.loads(said.getvalue()) == {"findings": 0}
@@ -172,6 +172,9 @@ def test_each_planted_error_is_named(closed: Invoice, owner: Person, outsider: P
             assert any(name in finding["where"] for name in known), finding
             assert finding["expected"] != finding["found"]
     assert reconcile() == []
+    Batch.objects.update(cost=0)
+    assert reconcile()
+    assert not [finding for finding in reconcile("--since", "2999-01-01") if finding["check"] == "results_cost"]
     print(f"{len(PLANTED)} planted errors, each named")
 
 
