@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Min, QuerySet
 
-from batches import files, tasks
+from batches import files, reserving, tasks
 from batches.core.requests import ENDPOINTS
 from batches.core.states import ACTIVE
 from batches.idempotency import Attempt
@@ -30,6 +30,11 @@ def active(tenant: int) -> QuerySet[Batch]:
 
 def check_room(tenant: Tenant) -> None:
     """Refuse early, before the body is read; `submit` decides with authority, under the tenant's lock."""
+    _check(tenant)
+
+
+def _check(tenant: Tenant) -> None:
+    reserving.check_room(tenant.pk)
     admission.check(tenant, active(tenant.pk).count(), lambda: retry_after(tenant.pk))
 
 
@@ -46,11 +51,12 @@ def submit(
     """A new batch of an upload, kept for `keep` seconds, or of the tenant's file with this id; `columns` are others of
     its row.
 
-    Raises Refused 429 at the tenant's limit, 404 without such a file, Replayed when another attempt of it made one.
+    Raises Refused 402 and 429 at the tenant's limits, 404 without such a file, Replayed when another attempt of it made
+    one.
     """
 
     def make(tenant: Tenant) -> Batch:
-        admission.check(tenant, active(tenant.pk).count(), lambda: retry_after(tenant.pk))
+        _check(tenant)
         file = files.input_of(tenant, source) if isinstance(source, str) else files.create(tenant, source, keep)
         now = clock.now()
         batch = Batch.objects.create(

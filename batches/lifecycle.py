@@ -15,7 +15,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 
-from batches import identity, tasks
+from batches import identity, reserving, tasks
 from batches.core import caps, states
 from batches.core.states import Status
 from batches.models import Batch, Slice
@@ -83,7 +83,8 @@ def pause(batch: int, reason: str) -> bool:
 def resume(batch: Batch, **new_caps: Any) -> None:
     """Go on with a paused batch, with these caps in place of its own. Its error rate is measured anew.
 
-    Raises Refused 409 when it is not paused, or its cost is not below its cap.
+    Raises Refused 409 when it is not paused, or its cost is not below its cap; 402 when it has used up what was
+    reserved for it, and its tenant may spend no more.
     """
     paused = Batch.objects.filter(pk=batch.pk, status=Status.IN_PROGRESS).exclude(paused_reason="")
     room = Q(max_cost=None) | Q(max_cost__gt=F("cost"))
@@ -91,7 +92,8 @@ def resume(batch: Batch, **new_caps: Any) -> None:
         room = Q() if new_caps["max_cost"] is None else Q(cost__lt=new_caps["max_cost"])
     measured = {"base_completed": F("completed"), "base_failed": F("failed")}
     with transaction.atomic():
-        if paused.filter(room).update(paused_reason="", waiting_reason="", **measured, **new_caps):
+        reserved = reserving.again(batch.pk, new_caps.get("max_cost", batch.max_cost))
+        if paused.filter(room).update(paused_reason="", waiting_reason="", **measured, **new_caps, **reserved):
             tasks.ring_work()
             return
     if paused.exists():
@@ -100,6 +102,17 @@ def resume(batch: Batch, **new_caps: Any) -> None:
             409, "cost_limit_reached", f"The batch costs as much as its cap already. {cure}", param="max_cost_usd"
         )
     raise Refused(409, "batch_not_paused", "The batch is not paused.")
+
+
+def go_on() -> None:
+    """Resume the batches that waited for their tenants to be able to spend more, where these are."""
+    reasons = (caps.CREDITS, caps.SPENDING)
+    waiting = Batch.objects.filter(status=Status.IN_PROGRESS, paused_reason__in=reasons)
+    for pk, max_cost in waiting.order_by("pk").values_list("pk", "max_cost"):
+        with suppress(Refused), transaction.atomic():
+            reserved = reserving.again(pk, max_cost)
+            if waiting.filter(pk=pk).update(paused_reason="", waiting_reason="", **reserved):
+                tasks.ring_work()
 
 
 def cancel(batch: Batch) -> None:

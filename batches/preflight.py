@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batches import expecting, objects
-from batches.core import planning
+from batches.core import bounds, planning
 from batches.core.requests import BYTES_PER_TOKEN, Request
 from batches.expecting import Expected
 from batches.intake import WINDOW
@@ -24,7 +24,6 @@ from tenants.models import Tenant
 
 AT_ONCE = 2  # in this process: each keeps a core busy for as long as a validation does
 PATIENCE = 2.0  # seconds for a place
-UNLIMITED_OUTPUT = 4096  # tokens counted for a choice that may have any number
 COUNTS = ("lines", "unlimited", "input", "low", "high")
 _places = threading.BoundedSemaphore(AT_ONCE)
 
@@ -38,23 +37,10 @@ class Cost(NamedTuple):
 
 
 @dataclass
-class Work:
-    """What lines that can run ask for: tokens, the input's estimated."""
+class Work(bounds.Work):
+    """What lines that can run ask for, and what that costs."""
 
-    lines: int = 0
-    unlimited: int = 0  # lines that name no limit of their output
-    input: int = 0
-    low: int = 0  # of output: a token for each choice
-    high: int = 0
     cost: Cost | None = None  # none where no price is set
-
-    def add(self, request: Request) -> None:
-        limit = request.choices * UNLIMITED_OUTPUT if request.limit is None else request.limit
-        self.lines += 1
-        self.unlimited += request.limit is None
-        self.input += request.input
-        self.low += min(request.choices, limit)
-        self.high += limit
 
 
 @dataclass
@@ -135,6 +121,5 @@ def _examine(report: Report, tenant: Tenant, path: Path, endpoint: str, skips: b
 
 def _cost(work: Work, rates: money.Rates) -> Cost:
     """From all of the input in a prefix cache and the fewest tokens, to none of it and the most."""
-    bounds = [money.cost(rates, work.input, cached, work.low) for cached in (0, work.input)]
-    dearest = max(money.cost(rates, work.input, cached, work.high) for cached in (0, work.input))
-    return Cost(min(bounds), dearest, frozenset({rates.discount}))
+    lowest = [money.cost(rates, work.input, cached, work.low) for cached in (0, work.input)]
+    return Cost(min(lowest), money.most(rates, work.input, work.high), frozenset({rates.discount}))

@@ -24,6 +24,7 @@ def sweep() -> None:
     _close_drained()
     _ring_stale_steps()
     _ring_due_deliveries()
+    lifecycle.go_on()
     if _claimable_slices():
         tasks.ring_work()
     _tidy()

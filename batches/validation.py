@@ -2,6 +2,7 @@
 
 import logging
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ import msgspec
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from batches import enqueued, files, lifecycle, objects, tasks, uploads
+from batches import enqueued, files, lifecycle, objects, reserving, tasks, uploads
 from batches.core import jsonl, planning, requests
+from batches.core.bounds import Work
 from batches.core.requests import Fault, Request
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
@@ -27,12 +29,15 @@ LISTED = 100  # bad lines that are listed; all are counted
 MISSING = Fault("input_missing", "The stored file is gone. Submit it again, and tell the operator.")
 
 
+Planned = tuple[str, list[Slice]]
+
+
 class Plan(NamedTuple):
-    """What validation found: the object that slices are ranges of, their rows, and the models of their lines."""
+    """What validation found: the object that slices are ranges of, their rows, and the work of each model."""
 
     key: str
     slices: list[Slice]
-    models: list[str]
+    works: dict[str, Work]
 
 
 class Findings:
@@ -95,11 +100,13 @@ def _validate(batch: Batch, path: Path, step: Step) -> None:
     with objects.scratch() as scratch:
         skipped = Skipped(batch.secret, scratch) if batch.on_invalid_line == Batch.OnInvalidLine.SKIP else None
         bad = _ignore if skipped is None else skipped.add
-        columns = read(path, Checks(batch.endpoint, set(reachable)), findings, step.renew, bad=bad)
+        works: dict[str, Work] = defaultdict(Work)
+        checks = Checks(batch.endpoint, set(reachable))
+        columns = read(path, checks, findings, step.renew, lambda good: works[good.model].add(good), bad)
         if findings.counts and skipped is None:
             lifecycle.fail(batch.pk, findings.listed(), findings.counts, step.mine)
         else:
-            plan = _plan(batch, path, columns, reachable, step)
+            plan = Plan(*_plan(batch, path, columns, reachable, step), works)
             if not _start(batch, step, plan, findings, skipped) and plan.key != batch.input_file.storage_key:
                 objects.delete(plan.key)
 
@@ -203,7 +210,7 @@ def _no_model(model: str) -> Fault:
     return Fault("model_not_found", f"There is no model {model[:100]!r} here for you.", "body.model")
 
 
-def _plan(batch: Batch, path: Path, columns: planning.Columns, slots: dict[str, int], step: Step) -> Plan:
+def _plan(batch: Batch, path: Path, columns: planning.Columns, slots: dict[str, int], step: Step) -> Planned:
     """Cut the planned order; where it is the file's order, the input itself is the plan."""
     chains = planning.order(columns)
     cuts = list(planning.cut(columns, chains, slots))
@@ -214,8 +221,7 @@ def _plan(batch: Batch, path: Path, columns: planning.Columns, slots: dict[str, 
         key, starts = batch.input_file.storage_key, columns.offsets
     else:
         key, starts = _rewrite(path, columns, positions, step)
-    slices = [_slice(batch, index, cut, columns, starts) for index, cut in enumerate(cuts)]
-    return Plan(key, slices, list(columns.model_names))
+    return key, [_slice(batch, index, cut, columns, starts) for index, cut in enumerate(cuts)]
 
 
 def _rewrite(path: Path, columns: planning.Columns, positions: list[int], step: Step) -> tuple[str, Any]:
@@ -259,11 +265,13 @@ def _slice(batch: Batch, index: int, cut: planning.Cut, columns: planning.Column
 
 def _start(batch: Batch, step: Step, plan: Plan, findings: Findings, skipped: Skipped | None) -> bool:
     """The slices, what was skipped and the move to in_progress, in one transaction; False when the batch moved
-    elsewhere meanwhile, or its tenant has too many tokens enqueued."""
-    rates = prices.rates_at(batch.tenant_id, plan.models, batch.created_at)
+    elsewhere meanwhile, or its tenant's limits refuse it."""
+    rates = prices.rates_at(batch.tenant_id, plan.works, batch.created_at)
+    most = reserving.most(plan.works, rates, batch.max_cost)
     bad = len(skipped) if skipped else 0
     with transaction.atomic():
-        if fault := enqueued.refusal(batch.tenant_id, sum(row.tokens for row in plan.slices)):
+        tokens = sum(row.tokens for row in plan.slices)
+        if fault := enqueued.refusal(batch.tenant_id, tokens) or reserving.refusal(batch.tenant_id, most):
             _fail(batch, step, fault)
             return False
         moved = lifecycle.transition(
@@ -272,7 +280,8 @@ def _start(batch: Batch, step: Step, plan: Plan, findings: Findings, skipped: Sk
             step.mine,
             plan_key=plan.key,
             total=bad + sum(row.lines for row in plan.slices),
-            model=plan.models[0] if len(plan.models) == 1 else None,
+            model=next(iter(plan.works)) if len(plan.works) == 1 else None,
+            reserved=most,
             rates=msgspec.json.encode(rates).decode(),
             failed=bad,
             base_failed=bad,

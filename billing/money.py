@@ -81,6 +81,11 @@ def cost(rates: Rates, input_tokens: int, cached_tokens: int, output_tokens: int
     return total // MILLION
 
 
+def most(rates: Rates, input_tokens: int, output_tokens: int) -> int:
+    """Pico-USD of lines with these tokens in all, whether or not a prefix cache has their input."""
+    return max(cost(rates, input_tokens, cached, output_tokens) for cached in (0, input_tokens))
+
+
 def usd(pico: int) -> str:
     """A decimal string in USD: exact, no exponent, no needless zeros ("0.000012345")."""
     whole, fraction = divmod(abs(pico), PICO)

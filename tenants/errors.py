@@ -23,6 +23,7 @@ class Refused(Exception):
         """The error's family, as OpenAI names them."""
         families = {
             401: "authentication_error",
+            402: "billing_error",
             403: "permission_error",
             404: "not_found_error",
             429: "rate_limit_error",

@@ -27,7 +27,7 @@ from tests.witness import Witness
 
 pytestmark = pytest.mark.sqlite_only  # they read the same on both
 ROOMS = ("provocative", "batches", "billing", "tenants")
-PAGES = ("api", "architecture", "errors", "operating", "reliability", "webhooks")
+PAGES = ("api", "architecture", "billing", "errors", "operating", "reliability", "webhooks")
 MODEL = "smollm2-135m"
 HOST, KEY, BATCH = "http://127.0.0.1:8000", "pk-prov-YOUR_KEY", "batch_YOUR_ID"
 RANDOM = {"id", "api_key", "prefix", "password", "since", "expires"}  # of what commands print

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from batches import expecting, objects, preflight, tasks, uploads
+from batches.core import bounds
 from batches.models import Batch, File, Upstream
 from billing import prices
 from tenants import clock
@@ -130,7 +131,7 @@ def test_the_bounds_to_the_pico_dollar(owner: Person, witness: Witness) -> None:
     found = looked_at(owner, lines)
     taken = sum(len(msg) // 4 + 1 for msg in (json.dumps(line["body"]).encode() for line in lines))
     assert found["input_tokens"] == taken
-    assert found["output_tokens"] == {"low": 1 + 4 + 2, "high": 16 + 4 * preflight.UNLIMITED_OUTPUT + 200}
+    assert found["output_tokens"] == {"low": 1 + 4 + 2, "high": 16 + 4 * bounds.UNLIMITED_OUTPUT + 200}
     assert found["lines_without_limit"] == 1
     low, high = Decimal(found["cost"]["low_usd"]), Decimal(found["cost"]["high_usd"])
     assert low * 10**6 == Decimal("0.25") * taken + found["output_tokens"]["low"]

@@ -13,6 +13,7 @@ from batches.models import Batch, File
 from billing import money
 
 _rates = msgspec.json.Decoder(dict[str, money.Rates])
+RESERVED = set(states.ACTIVE) - {Status.VALIDATING}
 NAMES = ("input_file", "output_file", "error_file", "retry_of")
 NAMED = {f"{name}_shown": F(f"{name}__public_id") for name in NAMES}  # of other rows their public ids alone
 
@@ -62,7 +63,7 @@ def _common(batch: Any, status: Status, errors: dict[str, Any] | None) -> dict[s
         "request_counts": _counts(batch, status),
         "usage": _usage(batch),
         "prefix_cache": _prefix_cache(batch),
-        "cost": {"usd": money.usd(batch.cost), "currency": "usd", "discount": _discount(batch.rates)},
+        "cost": _cost(batch, status),
         "paused_reason": batch.paused_reason or None,
         "max_cost_usd": None if batch.max_cost is None else money.usd(batch.max_cost),
         "max_error_rate": batch.max_error_rate,
@@ -132,6 +133,13 @@ def _counts(batch: Batch, status: Status) -> dict[str, int]:
         "cancelled": never_run if status == Status.CANCELLED else 0,
         "expired": never_run if status == Status.EXPIRED else 0,
     }
+
+
+def _cost(batch: Batch, status: Status) -> dict[str, str | None]:
+    """So far; and what it may come to, for as long as that is reserved."""
+    reserved = money.usd(batch.reserved) if status in RESERVED else None
+    discount = _discount(batch.rates)
+    return {"usd": money.usd(batch.cost), "currency": "usd", "discount": discount, "reserved_usd": reserved}
 
 
 def _discount(rates: str) -> str | None:

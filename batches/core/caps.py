@@ -1,10 +1,16 @@
-"""The caps at which a running batch is paused: what it costs, and how many of its lines fail. Pure."""
+"""Why a running batch is paused: caps on its cost and on its failures, and what its tenant may spend. Pure."""
 
 import re
 from typing import Any, NamedTuple
 
 MAX_COST, MAX_ERROR_RATE = "max_cost_usd", "max_error_rate"  # the form's fields, and the reasons for a pause
+CREDITS, SPENDING = "insufficient_credits", "spending_limit"  # reasons alone: the tenant's limits
+REASONS = (MAX_COST, MAX_ERROR_RATE, CREDITS, SPENDING)
 MEASURED = 50  # lines finished before a share of failures says anything
+_BY_ITSELF = {
+    CREDITS: "your credits cover no more: it goes on by itself when they do",
+    SPENDING: "your limit of the month covers no more: it goes on by itself when it does",
+}
 _SHARE = re.compile(r"[01](?:\.[0-9]{1,18})?")
 
 
@@ -25,7 +31,9 @@ def error_rate(value: Any) -> float:
 
 
 def waiting_reason(paused_reason: str) -> str:
-    """Why a batch that a cap has paused is not run: a code, and a sentence."""
+    """Why a batch that is paused is not run: a code, and a sentence."""
+    if limit := _BY_ITSELF.get(paused_reason):
+        return f"paused: The batch has cost what was reserved for it, and {limit}."
     return f"paused: The batch reached its {paused_reason}: it stands still until it is resumed."
 
 

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from msgspec import json
 
-from batches import lifecycle, metering, recording
+from batches import lifecycle, metering, recording, reserving
 from batches.core import caps
 from batches.core.answers import UNCHARGED
 from batches.core.rendering import render
@@ -71,15 +71,15 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: da
     if batch.status == Status.IN_PROGRESS and batch.completed + batch.failed == batch.total:
         lifecycle.finalize_now(batch.pk)
     elif batch.status == Status.IN_PROGRESS:
-        _pause_at_caps(batch)
+        _pause_at_caps(batch, taken["cost"])
     elif batch.status in CLOSING:
         lifecycle.close_if_drained(batch.pk)  # this may have been the last slice in flight
 
 
-def _pause_at_caps(batch: Batch) -> None:
+def _pause_at_caps(batch: Batch, grown: int) -> None:
     limits = caps.Caps(batch.max_cost, batch.max_error_rate)
     completed, failed = batch.completed - batch.base_completed, batch.failed - batch.base_failed
-    reason = caps.pause_reason(limits, batch.cost, completed, failed)
+    reason = caps.pause_reason(limits, batch.cost, completed, failed) or reserving.pause_reason(batch, grown)
     if reason and not batch.paused_reason:
         lifecycle.pause(batch.pk, reason)
         batch.paused_reason = reason

@@ -81,7 +81,7 @@ class Batch(models.Model):
 
     status = models.CharField(max_length=16, choices=[(status, status) for status in Status], default=Status.VALIDATING)
     paused_reason = models.CharField(
-        max_length=20, default="", db_default="", blank=True, help_text="Which cap paused it. In in_progress alone."
+        max_length=20, default="", db_default="", blank=True, help_text="What paused it. In in_progress alone."
     )
     created_at = models.DateTimeField()
     deadline = models.DateTimeField()
@@ -107,6 +107,11 @@ class Batch(models.Model):
     cached_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
     cost = PicoField(default=0, help_text="Pico-USD.")
+    reserved = PicoField(
+        default=0,
+        db_default=0,
+        help_text="Pico-USD that it may cost, as far as that is known.",
+    )
     rates = models.TextField(default="{}", help_text="JSON: model -> frozen batch rates, pico-USD per million tokens.")
     plan_key = models.CharField(max_length=200, default="", blank=True, help_text="The object that slices are cut of.")
     errors = models.TextField(default="", blank=True, help_text="JSON list of what is wrong with the input.")

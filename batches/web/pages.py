@@ -30,7 +30,12 @@ LOOKS = {
     Status.CANCELLED: "still",
     Status.EXPIRED: "bad",
 }
-PAUSES = {caps.MAX_COST: "cost limit reached", caps.MAX_ERROR_RATE: "too many lines failed"}
+PAUSES = {
+    caps.MAX_COST: "cost limit reached",
+    caps.MAX_ERROR_RATE: "too many lines failed",
+    caps.CREDITS: "credits used up",
+    caps.SPENDING: "spending limit reached",
+}
 COLUMNS = (
     "public_id", "tenant_id", "status", "paused_reason", "total", "completed", "failed", "model", "cost", "created_at",
     "deadline", "ended_at", "input_file__filename",

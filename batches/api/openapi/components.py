@@ -123,6 +123,7 @@ COST = record(
     usd=USD,
     currency=constant("usd"),
     discount=DISCOUNT,
+    reserved_usd=maybe(USD, "What it may come to, while that is reserved; null before it is known and after the end."),
 )
 
 _COMMON: dict[str, Shape] = {  # of both surfaces
@@ -146,7 +147,7 @@ _COMMON: dict[str, Shape] = {  # of both surfaces
     "usage": ref("Usage"),
     "prefix_cache": ref("PrefixCache"),
     "cost": ref("Cost"),
-    "paused_reason": maybe(text(enum=[caps.MAX_COST, caps.MAX_ERROR_RATE]), "The cap that paused the batch."),
+    "paused_reason": maybe(text(enum=list(caps.REASONS)), "What paused the batch: a cap, or its tenant's limit."),
     "max_cost_usd": maybe(USD),
     "max_error_rate": maybe(number()),
     "on_invalid_line": ON_INVALID_LINE,

@@ -38,7 +38,7 @@ _COMMON: dict[str, Any] = {
     "request_counts": {"total": 3, "completed": 3, "failed": 0, "cancelled": 0, "expired": 0},
     "usage": USAGE,
     "prefix_cache": {"cached_tokens": 104, "input_tokens": 107, "share": 0.972},
-    "cost": {"usd": "0.00001335", "currency": "usd", "discount": "0.5"},
+    "cost": {"usd": "0.00001335", "currency": "usd", "discount": "0.5", "reserved_usd": None},
     "paused_reason": None,
     "max_cost_usd": None,
     "max_error_rate": None,
@@ -59,7 +59,7 @@ _FRESH = {
     "usage": dict.fromkeys(USAGE, 0)
     | {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}},
     "prefix_cache": {"cached_tokens": 0, "input_tokens": 0, "share": None},
-    "cost": {"usd": "0", "currency": "usd", "discount": None},
+    "cost": {"usd": "0", "currency": "usd", "discount": None, "reserved_usd": None},
 }
 SUBMITTED = {**BATCH, **_FRESH, "completed_count": 0}
 CREATED = {**OPENAI_BATCH, **_FRESH}

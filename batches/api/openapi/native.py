@@ -8,7 +8,8 @@ TAG = "Batches"
 FIND = {"batch_not_found"}
 CAPS = {"invalid_max_cost", "invalid_max_error_rate"}
 OPTIONS = {"invalid_endpoint", "invalid_metadata", "invalid_on_invalid_line", *CAPS}
-ROOM = {"concurrent_batch_limit_exceeded"}
+SPENDING = {"insufficient_credits", "spending_limit_exceeded"}
+ROOM = {"concurrent_batch_limit_exceeded", "payment_required", *SPENDING}
 DOWNLOAD = FIND | {"batch_not_complete", "batch_failed", "file_expired", "range_not_satisfiable"}
 
 SUBMISSION = shapes.fields(
@@ -122,7 +123,7 @@ OPERATIONS = {
         "Go on with a paused batch",
         {200: op.gives("Batch", "The batch, running.", examples.BATCH)},
         body=_caps("A cap that is not named stays."),
-        codes=FIND | CAPS | {"batch_not_paused", "cost_limit_reached"},
+        codes=FIND | CAPS | SPENDING | {"batch_not_paused", "cost_limit_reached"},
         once=True,
     ),
     "POST /v1/batch/{batch_id}/retry": op.Operation(

@@ -1,0 +1,101 @@
+"""What batches may cost at the most: reserved when they start, so that a tenant with a limit never spends beyond it.
+
+Every batch reserves; only a prepaid tenant or one with a monthly limit is checked, under its lock, so that of batches
+that start at once each counts what the others reserved. A reservation counts while its batch is active: the charge is
+posted in the transaction that ends it, under the same lock. docs/decisions/0022-reservations.md
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from batches.core import caps
+from batches.core.bounds import Work
+from batches.core.requests import Fault
+from batches.core.states import ACTIVE, Status
+from batches.models import Batch
+from billing import money, spending
+from tenants import admission
+from tenants.errors import Refused
+
+GREATEST = 2**63 - 1  # pico-USD that the column holds on SQLite: nobody has so much
+MARGIN = 10  # percent, on what the rest of a batch should cost: its mean alone would stop it again near its end
+
+
+class Running(NamedTuple):
+    """Of a tenant's active batches, pico-USD."""
+
+    held: int  # reserved; where a batch has cost more already, that
+    cost: int  # so far
+
+
+def running(tenant: int, apart: int | None = None) -> Running:
+    """Of all but the batch `apart`."""
+    rows = Batch.objects.filter(tenant_id=tenant, status__in=ACTIVE).values_list("pk", "reserved", "cost")
+    amounts = [(reserved, cost) for pk, reserved, cost in rows if pk != apart]
+    return Running(sum(max(amount) for amount in amounts), sum(cost for _, cost in amounts))
+
+
+def most(works: Mapping[str, Work], rates: Mapping[str, money.Rates], max_cost: int | None) -> int:
+    """What a batch of these lines, by model, may cost: pico-USD, no more than its own cap."""
+    whole = sum(money.most(rates[model], work.input, work.high) for model, work in works.items())
+    return min(whole, GREATEST if max_cost is None else max_cost)
+
+
+def check_room(tenant: int) -> None:
+    """Raises Refused 402 for a new batch of a tenant that has not paid, or has nothing left to spend."""
+    terms = spending.terms(tenant)
+    spending.check_paid(terms)
+    if terms.limited:
+        spending.check(spending.funds(tenant, terms, running(tenant).held))
+
+
+def refusal(tenant: int, wanted: int) -> Fault | None:
+    """Why a batch that may cost `wanted` may not start now; None when it may. In the transaction that starts it."""
+    try:
+        _check(tenant, wanted)
+    except Refused as refused:
+        return Fault(refused.code, refused.message)
+    return None
+
+
+def _check(tenant: int, wanted: int, apart: int | None = None) -> None:
+    """Raises Refused 402. Locks the tenant's row where there is something to check."""
+    if spending.terms(tenant).limited:
+        admission.lock(tenant)
+        terms = spending.terms(tenant)
+        spending.check(spending.funds(tenant, terms, running(tenant, apart).held), wanted)
+
+
+def pause_reason(batch: Batch, grown: int) -> str:
+    """Why a batch whose cost has just grown by so much is to be paused, or "": it passed what its tenant has reserved.
+
+    A batch passes its reservation once, so the tenant is looked at once.
+    """
+    if not batch.cost - grown < batch.reserved <= batch.cost:
+        return ""
+    terms = spending.terms(batch.tenant_id)
+    if terms.prepaid:
+        return caps.CREDITS
+    return caps.SPENDING if terms.limited else ""
+
+
+def again(batch: int, max_cost: int | None) -> dict[str, int]:
+    """The columns with which a paused batch goes on under this cap: what it reserves where it has used it up.
+
+    In the transaction that resumes it. Raises Refused 402 when its tenant has not so much left.
+    """
+    row = Batch.objects.get(pk=batch)
+    used_up = row.status == Status.IN_PROGRESS and row.paused_reason and row.reserved <= row.cost
+    if not used_up or (max_cost is not None and row.cost >= max_cost):
+        return {}  # it needs none, or is not resumed
+    wanted = _foreseen(row, max_cost)
+    _check(row.tenant_id, wanted, apart=batch)
+    return {"reserved": wanted}
+
+
+def _foreseen(row: Batch, max_cost: int | None) -> int:
+    """The cost so far, and for each line left what a line was expected to cost, or what lines did: the dearer."""
+    left = row.total - row.completed - row.failed
+    rest = max(row.reserved * left // row.total, row.cost * left // max(row.completed, 1))
+    foreseen: int = row.cost + 1 + rest * (100 + MARGIN) // 100
+    return min(foreseen, GREATEST if max_cost is None else max_cost)

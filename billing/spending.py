@@ -1,0 +1,96 @@
+"""What a tenant may still spend: its prepaid credits, its limit of the month, and whether it has paid its invoices.
+
+Batches are known here by numbers that are passed in, as tenants.admission is told how many there are. What races is
+checked under the tenant's lock, the caller's. Amounts are pico-USD.
+"""
+
+from datetime import UTC, date
+from typing import NamedTuple
+
+from billing import ledger, money
+from billing.models import Customer
+from tenants import clock
+from tenants.errors import Refused
+
+LOWER = "Give its lines lower limits of output, or the batch a max_cost_usd; or wait until others have ended"
+
+
+class Terms(NamedTuple):
+    """How a tenant pays, as its customer row says."""
+
+    prepaid: bool = False
+    limit: int | None = None  # of a month
+    past_due: bool = False
+
+    @property
+    def limited(self) -> bool:
+        return self.prepaid or self.limit is not None
+
+
+class Funds(NamedTuple):
+    """What a tenant can spend, and what is spent of it."""
+
+    balance: int | None  # of its credits; None: it may owe
+    limit: int | None  # of the month
+    charged: int  # in the month
+    held: int  # by batches that run: what they may cost
+
+
+def month() -> date:
+    """The first day of the present month, UTC."""
+    return clock.now().astimezone(UTC).date().replace(day=1)
+
+
+def terms(tenant: int) -> Terms:
+    """One query, whatever they are."""
+    row = Customer.objects.filter(pk=tenant).values_list("prepaid", "monthly_limit", "past_due_since").first()
+    return Terms(row[0], row[1], row[2] is not None) if row else Terms()
+
+
+def funds(tenant: int, terms: Terms, held: int) -> Funds:
+    """A query for each limit that there is."""
+    balance = ledger.balance(tenant, ledger.Account.CREDITS) if terms.prepaid else None
+    charged = 0 if terms.limit is None else ledger.charged_since(tenant, month())
+    return Funds(balance, terms.limit, charged, held)
+
+
+def check_paid(terms: Terms) -> None:
+    """Raises Refused 402 while an invoice is past due."""
+    if terms.past_due:
+        message = "An invoice of your tenant is past due: pay it to submit batches. Batches that run go on."
+        raise Refused(402, "payment_required", message)
+
+
+def check(funds: Funds, wanted: int | None = None) -> None:
+    """Raises Refused 402 when a batch that may cost `wanted` does not fit; without it, when nothing at all would.
+
+    What costs nothing always fits.
+    """
+    if funds.balance is not None and not _fits(funds.balance - funds.held, wanted):
+        raise Refused(402, "insufficient_credits", _short_of_credits(funds, funds.balance, wanted))
+    if funds.limit is not None and not _fits(funds.limit - funds.charged - funds.held, wanted):
+        raise Refused(402, "spending_limit_exceeded", _short_of_limit(funds, funds.limit, wanted))
+
+
+def _fits(left: int, wanted: int | None) -> bool:
+    return left > 0 if wanted is None else wanted <= left or not wanted
+
+
+def _short_of_credits(funds: Funds, balance: int, wanted: int | None) -> str:
+    left = f"{_usd(balance - funds.held)} USD of your credits are available ({money.usd(balance)}, of which "
+    left += f"{money.usd(funds.held)} are reserved for batches that run)"
+    return f"{_asked(wanted)}{left}. {LOWER}; or get more credits."
+
+
+def _short_of_limit(funds: Funds, limit: int, wanted: int | None) -> str:
+    left = f"{_usd(limit - funds.charged - funds.held)} USD are left of your limit of {money.usd(limit)} this month "
+    left += f"({money.usd(funds.charged)} charged, {money.usd(funds.held)} reserved for batches that run)"
+    return f"{_asked(wanted)}{left}. {LOWER}; or ask the operator for a higher limit."
+
+
+def _asked(wanted: int | None) -> str:
+    return "" if wanted is None else f"The batch may cost up to {money.usd(wanted)} USD, and "
+
+
+def _usd(left: int) -> str:
+    return money.usd(max(left, 0))
