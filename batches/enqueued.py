@@ -23,10 +23,15 @@ def refusal(tenant: int, wanted: int) -> Fault | None:
     batches that start at once each counts what the others wrote.
     """
     limited = Tenant.objects.filter(pk=tenant, enqueued_token_limit__isnull=False).exists()
-    limit = admission.lock(tenant).enqueued_token_limit if limited else None
+    return shortage(admission.lock(tenant), wanted) if limited else None
+
+
+def shortage(tenant: Tenant, wanted: int) -> Fault | None:
+    """The same of the row as it is."""
+    limit = tenant.enqueued_token_limit
     if limit is None:
         return None
-    used = tokens(tenant)
+    used = tokens(tenant.pk)
     if used + wanted <= limit:
         return None
     cure = "Submit it again when others have ended, or cancel one" if wanted <= limit else "Split it"

@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from batches import expecting, objects
+from batches import enqueued, expecting, objects, reserving
 from batches.core import bounds, planning
-from batches.core.requests import BYTES_PER_TOKEN, Request
+from batches.core.requests import BYTES_PER_TOKEN, Fault, Request
 from batches.expecting import Expected
 from batches.intake import WINDOW
 from batches.validation import MISSING, Checks, Findings, reachable_models, read, whole_fault
@@ -49,7 +49,8 @@ class Report:
 
     at: datetime
     findings: Findings = field(default_factory=Findings)
-    starts: bool = False  # a batch would
+    starts: bool = False  # a batch would, as far as the file goes
+    refused: Fault | None = None  # its tenant's limits would not let it
     total: int = 0  # lines that are not blank
     models: dict[str, Work] = field(default_factory=dict)
     prompts: int = 0
@@ -79,8 +80,16 @@ class Report:
         return self.shared // BYTES_PER_TOKEN
 
 
-def examine(tenant: Tenant, key: str, lines: int, endpoint: str, skips: bool) -> Report:
-    """Look at a stored file of so many lines, which is bad as a whole or read to its end; `skips` bad lines or not.
+class Asked(NamedTuple):
+    """Of the batch."""
+
+    endpoint: str
+    skips: bool  # bad lines, or fails with them
+    max_cost: int | None = None  # pico-USD
+
+
+def examine(tenant: Tenant, key: str, lines: int, asked: Asked) -> Report:
+    """Look at a stored file of so many lines, which is bad as a whole or read to its end.
 
     Raises Refused 503 when enough others are being looked at in this process.
     """
@@ -88,7 +97,7 @@ def examine(tenant: Tenant, key: str, lines: int, endpoint: str, skips: bool) ->
     with _place():
         try:
             with objects.local(key) as path:
-                _examine(report, tenant, path, endpoint, skips)
+                _examine(report, tenant, path, asked)
         except FileNotFoundError:
             report.findings.add(None, MISSING)
     return report
@@ -104,19 +113,28 @@ def _place() -> Iterator[None]:
         _places.release()
 
 
-def _examine(report: Report, tenant: Tenant, path: Path, endpoint: str, skips: bool) -> None:
+def _examine(report: Report, tenant: Tenant, path: Path, asked: Asked) -> None:
     if fault := whole_fault(path, report.total):
         report.findings.add(None, fault)
         return
     slots = reachable_models(tenant.pk)
-    columns = read(path, Checks(endpoint, set(slots)), report.findings, good=report.take)
-    report.starts = skips or not report.findings.counts
+    columns = read(path, Checks(asked.endpoint, set(slots)), report.findings, good=report.take)
+    report.starts = asked.skips or not report.findings.counts
     cuts = list(planning.cut(columns, planning.order(columns), slots))
     report.shared = planning.shared_bytes(columns, cuts)
     for model, rates in prices.priced_at(tenant.pk, report.models, report.at).items():
         report.models[model].cost = _cost(report.models[model], rates)
+    if report.starts:
+        report.refused = _refusal(report, tenant, sum(cut.tokens for cut in cuts), asked.max_cost)
     if report.starts and cuts:
         report.expected = expecting.foresee(tenant, cuts, WINDOW)
+
+
+def _refusal(report: Report, tenant: Tenant, tokens: int, max_cost: int | None) -> Fault | None:
+    """By the limits as they are now; others may start first."""
+    rates = prices.rates_at(tenant.pk, report.models, report.at)
+    most = reserving.most(report.models, rates, max_cost)
+    return enqueued.shortage(tenant, tokens) or reserving.shortage(tenant.pk, most)
 
 
 def _cost(work: Work, rates: money.Rates) -> Cost:

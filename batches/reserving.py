@@ -41,18 +41,28 @@ def most(works: Mapping[str, Work], rates: Mapping[str, money.Rates], max_cost: 
     return min(whole, GREATEST if max_cost is None else max_cost)
 
 
-def check_room(tenant: int) -> None:
-    """Raises Refused 402 for a new batch of a tenant that has not paid, or has nothing left to spend."""
+def check_room(tenant: int, wanted: int | None = None) -> None:
+    """Raises Refused 402 for a new batch of a tenant that has not paid, or can't spend `wanted` (None: anything)."""
     terms = spending.terms(tenant)
     spending.check_paid(terms)
     if terms.limited:
-        spending.check(spending.funds(tenant, terms, running(tenant).held))
+        spending.check(spending.funds(tenant, terms, running(tenant).held), wanted)
 
 
 def refusal(tenant: int, wanted: int) -> Fault | None:
     """Why a batch that may cost `wanted` may not start now; None when it may. In the transaction that starts it."""
     try:
         _check(tenant, wanted)
+    except Refused as refused:
+        return Fault(refused.code, refused.message)
+    return None
+
+
+def shortage(tenant: int, wanted: int) -> Fault | None:
+    """Why a batch that may cost `wanted` would be refused now, at its submission or its start. Nothing is locked."""
+    try:
+        check_room(tenant, wanted)
+        check_room(tenant)
     except Refused as refused:
         return Fault(refused.code, refused.message)
     return None

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from django.db import DatabaseError, transaction
 
-from batches import lifecycle, metering, objects
+from batches import alerting, lifecycle, metering, objects
 from batches.core import jsonl, rendering, requests, states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
@@ -205,6 +205,7 @@ def _end(batch: Batch, step: Step, ending: Status, written: dict[str, tuple[obje
             return False
         files = _file_all(locked, written)
         ledger.charge_batch(batch.tenant_id, batch.public_id, locked.cost, metering.taken(batch.pk))
+        alerting.look(batch.tenant_id, apart=batch.pk)
         ended = lifecycle.transition(
             batch.pk,
             ending,

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.db.models import Exists, OuterRef, Q
 
-from batches import expecting, files, idempotency, lifecycle, results, tasks
+from batches import alerting, expecting, files, idempotency, lifecycle, results, tasks
 from batches.core import states
 from batches.core.states import Status
 from batches.engine import leases
@@ -25,6 +25,7 @@ def sweep() -> None:
     _ring_stale_steps()
     _ring_due_deliveries()
     lifecycle.go_on()
+    alerting.look_around()
     if _claimable_slices():
         tasks.ring_work()
     _tidy()

@@ -1,8 +1,39 @@
-"""How a tenant pays, made when it is first needed."""
+"""How a tenant pays, made when it is first needed; and how an operator changes it."""
 
-from billing.models import Customer
+from typing import Any
+
+from django.db import transaction
+
+from billing import ledger
+from billing.ledger import Kind
+from billing.models import Customer, LedgerEntry
+
+
+class Posted(ValueError):
+    """Something else was posted with this reference."""
 
 
 def of(tenant: int) -> Customer:
     """The tenant's customer row."""
     return Customer.objects.get_or_create(tenant_id=tenant)[0]
+
+
+def change(tenant: int, **columns: Any) -> None:
+    """Change these columns. A limit that becomes another one is told of anew."""
+    of(tenant)
+    with transaction.atomic():
+        row = Customer.objects.select_for_update(no_key=True).get(pk=tenant)
+        if columns.get("monthly_limit", row.monthly_limit) != row.monthly_limit:
+            columns |= {"alerted_month": None, "alerted_percent": 0}
+        Customer.objects.filter(pk=tenant).update(**columns)
+
+
+def give(tenant: int, pico: int, reference: str, note: str = "", paid: bool = False) -> bool:
+    """Credits, given or paid for; False when the same was posted before. Raises Posted with the cure."""
+    kind = Kind.CREDIT_PURCHASE if paid else Kind.CREDIT_GRANT
+    if ledger.post(tenant, kind, reference, pico, note):
+        return True
+    entry = LedgerEntry.objects.get(kind=kind, reference=reference)
+    if (entry.tenant_id, entry.amount) != (tenant, pico):
+        raise Posted("Other credits were posted with this reference, which stands for one posting: choose another one.")
+    return False

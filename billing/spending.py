@@ -5,13 +5,16 @@ checked under the tenant's lock, the caller's. Amounts are pico-USD.
 """
 
 from datetime import UTC, date
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from django.db.models import QuerySet
 
 from billing import ledger, money
 from billing.models import Customer
 from tenants import clock
 from tenants.errors import Refused
 
+PERCENTS = (50, 80, 100)  # of the limit of a month, that a tenant is told of
 LOWER = "Give its lines lower limits of output, or the batch a max_cost_usd; or wait until others have ended"
 
 
@@ -25,6 +28,27 @@ class Terms(NamedTuple):
     @property
     def limited(self) -> bool:
         return self.prepaid or self.limit is not None
+
+
+class Alerts(NamedTuple):
+    """How far the limit of a tenant's month was told to be used up."""
+
+    tenant: int
+    limit: int
+    month: date
+    told_month: date | None
+    told: int  # percent, in that month
+
+    def due(self, spent: int) -> list[int]:
+        """The shares of the limit that `spent` has come to, and nobody was told of."""
+        told = self.told if self.told_month == self.month else 0
+        return [percent for percent in PERCENTS if percent > told and spent * 100 >= self.limit * percent]
+
+    def mark(self, percent: int) -> bool:
+        """Note that it is told of; False when somebody else did so, or the limit is another one now."""
+        rows = Customer.objects.filter(pk=self.tenant, monthly_limit=self.limit)
+        unchanged = rows.filter(alerted_month=self.told_month, alerted_percent=self.told)
+        return unchanged.update(alerted_month=self.month, alerted_percent=percent) == 1
 
 
 class Funds(NamedTuple):
@@ -52,6 +76,19 @@ def funds(tenant: int, terms: Terms, held: int) -> Funds:
     balance = ledger.balance(tenant, ledger.Account.CREDITS) if terms.prepaid else None
     charged = 0 if terms.limit is None else ledger.charged_since(tenant, month())
     return Funds(balance, terms.limit, charged, held)
+
+
+def alerts(tenant: int) -> Alerts | None:
+    """None: the tenant has no limit."""
+    rows = Customer.objects.filter(pk=tenant, monthly_limit__isnull=False)
+    row = rows.values_list("monthly_limit", "alerted_month", "alerted_percent").first()
+    return Alerts(tenant, row[0] or 0, month(), row[1], row[2]) if row else None
+
+
+def to_alert(tenants: QuerySet[Any, Any]) -> list[int]:
+    """Those of the tenants that have a limit, and were not told yet that it is used up."""
+    rows = Customer.objects.filter(tenant__in=tenants, monthly_limit__isnull=False)
+    return list(rows.exclude(alerted_month=month(), alerted_percent=PERCENTS[-1]).values_list("pk", flat=True))
 
 
 def check_paid(terms: Terms) -> None:

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from batches.api import account, batches, files, live, native, preflight, reference, webhooks
+from batches.api import account, batches, billing, files, live, native, preflight, reference, webhooks
 from batches.web import pages
 from provocative import health
 
@@ -33,6 +33,7 @@ urlpatterns = [
     path("v1/models", account.models),
     path("v1/models/<path:model_id>", account.model),
     path("v1/usage", account.usage),
+    path("v1/billing", billing.billing),
     # webhooks, as OpenAI's SDK manages them; the log is ours
     path("v1/webhook_event_types", webhooks.event_types),
     path("v1/webhook_endpoints", webhooks.endpoints),

@@ -37,7 +37,8 @@ def test_an_endpoint_is_made_and_its_secret_shown_once(owner: Person) -> None:
     secret = made.pop("signing_secret")
     assert secret.startswith("whsec_") and secret not in json.dumps(made)
     expected = {"object": "webhook_endpoint", "url": URL, "name": "Nightly ünïcode", "enabled": True}
-    expected |= {"event_types": ["batch.completed", "batch.failed", "batch.cancelled", "batch.expired"]}
+    kinds = ["batch.completed", "batch.failed", "batch.cancelled", "batch.expired", "billing.spending_alert"]
+    expected |= {"event_types": kinds}
     expected |= {"disabled_reason": None, "previous_secret_expires_at": None}
     assert {key: made[key] for key in expected} == expected
     assert made["created_at"] == made["updated_at"] > 1_700_000_000

@@ -47,9 +47,10 @@ def named(request: Request) -> Response:
 
 def _answer(request: Request, key: str, lines: int, given: Any) -> Response:
     endpoint = intake.read_endpoint(given.get("endpoint"))
-    fields.read_caps(given)
+    caps = fields.read_caps(given)
     skips = intake.read_on_invalid_line(given.get("on_invalid_line")) == Batch.OnInvalidLine.SKIP
-    report = preflight.examine(tenant_of(request), key, lines, endpoint, skips)
+    asked = preflight.Asked(endpoint, skips, caps.get("max_cost"))
+    report = preflight.examine(tenant_of(request), key, lines, asked)
     return Response(_shown(report, endpoint))
 
 
@@ -59,6 +60,7 @@ def _shown(report: Report, endpoint: str) -> dict[str, Any]:
     return {
         "object": "batch.preflight",
         "valid": report.starts,
+        "refused": {"code": report.refused.code, "message": report.refused.message} if report.refused else None,
         "endpoint": endpoint,
         "total_requests": report.total,
         "valid_count": everything.lines,

@@ -202,7 +202,7 @@ def _delivered(delivery: WebhookDelivery) -> dict[str, Any]:
         "id": delivery.event_id,
         "object": "webhook_delivery",
         "type": delivery.event_type,
-        "data": {"id": delivery.subject},
+        "data": webhooks.data(delivery.event_type, delivery.subject),
         "status": delivery.state,
         "attempts": delivery.attempts,
         "created_at": unix(delivery.created_at),

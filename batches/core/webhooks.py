@@ -9,11 +9,14 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable, Iterable
+from datetime import date
 from random import random
+from typing import Any
 
 from batches.core.states import TERMINAL
 
-EVENTS = tuple(f"batch.{status}" for status in TERMINAL)
+SPENDING = "billing.spending_alert"
+EVENTS = (*(f"batch.{status}" for status in TERMINAL), SPENDING)
 PREFIX = "whsec_"
 SECRET_BYTES = 32
 DELAYS = (5, 300, 1_800, 7_200, 18_000, 36_000, 36_000)  # seconds after each failed attempt: 28 hours in all
@@ -32,9 +35,22 @@ def hint(secret: str) -> str:
 
 
 def render(event: str, kind: str, created_at: int, subject: str) -> bytes:
-    """The event's body: the same bytes each time. `created_at` is unix seconds, `subject` the batch's id."""
-    body = {"id": event, "object": "event", "created_at": created_at, "type": kind, "data": {"id": subject}}
+    """The event's body: the same bytes each time. `created_at` is unix seconds, `subject` what it is about."""
+    body = {"id": event, "object": "event", "created_at": created_at, "type": kind, "data": data(kind, subject)}
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def data(kind: str, subject: str) -> dict[str, Any]:
+    """The event's data: the batch's id; of an alert, which one."""
+    if kind != SPENDING:
+        return {"id": subject}
+    _, month, percent = subject.split("_")
+    return {"id": subject, "month": month, "percent": int(percent)}
+
+
+def alert(month: date, percent: int) -> str:
+    """The subject of an alert."""
+    return f"spending_{month:%Y-%m}_{percent}"
 
 
 def sign(secret: str, event: str, timestamp: int, body: bytes) -> str:

@@ -21,4 +21,9 @@ class Migration(migrations.Migration):
             name='paused_reason',
             field=models.CharField(blank=True, db_default='', default='', help_text='What paused it. In in_progress alone.', max_length=20),
         ),
+        migrations.AlterField(
+            model_name='webhookdelivery',
+            name='subject',
+            field=models.CharField(help_text="The batch's public id; of an alert, which one.", max_length=40),
+        ),
     ]

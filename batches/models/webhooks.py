@@ -1,4 +1,4 @@
-"""Whom a tenant wants told of the ends of batches, and what became of each telling."""
+"""Whom a tenant wants told of the ends of batches and of its limit, and what became of each telling."""
 
 from django.db import models
 from django.db.models import Q
@@ -56,7 +56,7 @@ class WebhookDelivery(models.Model):
     endpoint = models.ForeignKey(WebhookEndpoint, on_delete=models.CASCADE, related_name="deliveries", db_index=False)
     event_id = models.CharField(max_length=40, help_text="The same at every endpoint that the event goes to.")
     event_type = models.CharField(max_length=40)
-    subject = models.CharField(max_length=40, help_text="The batch's public id.")
+    subject = models.CharField(max_length=40, help_text="The batch's public id; of an alert, which one.")
     created_at = models.DateTimeField(help_text="When it happened.")
     state = models.CharField(max_length=12, choices=State, default=State.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Counted at the claim; a replay begins anew.")

@@ -1,22 +1,36 @@
-"""An end of a batch becomes events: in the transaction of that end, so that none is missed or told of twice."""
+"""An end of a batch and an alert become events: in the transaction of what happened, so that none is missed or told of
+twice."""
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any
 
 from batches import tasks
+from batches.core import webhooks
 from batches.core.states import Status
 from batches.models import Batch, WebhookDelivery, WebhookEndpoint, event_id
 
 
 def announce(batch: int, status: Status, moment: datetime) -> None:
     """Write a delivery to each endpoint that wants this end, and ring. One query when there is none."""
-    kind = f"batch.{status}"
     tenant = Batch.objects.filter(pk=batch).values("tenant")
-    rows = WebhookEndpoint.objects.filter(tenant__in=tenant, disabled_reason="").only("tenant", "event_types")
+    named = Batch.objects.filter(pk=batch).values_list("public_id", flat=True)
+    _write({"tenant__in": tenant}, f"batch.{status}", lambda: list(named), moment)
+
+
+def alert(tenant: int, month: date, percents: list[int], moment: datetime) -> None:
+    """The same of shares of the limit of a month that were reached."""
+    subjects = [webhooks.alert(month, percent) for percent in percents]
+    _write({"tenant": tenant}, webhooks.SPENDING, lambda: subjects, moment)
+
+
+def _write(whose: dict[str, Any], kind: str, subjects: Callable[[], list[str]], moment: datetime) -> None:
+    rows = WebhookEndpoint.objects.filter(**whose, disabled_reason="").only("tenant", "event_types")
     locked = rows.select_for_update(no_key=True).order_by("pk")  # none of them is deleted before the commit
     wanted = [endpoint for endpoint in locked if kind in endpoint.event_types.split()]
     if not wanted:
         return
-    subject, event = Batch.objects.values_list("public_id", flat=True).get(pk=batch), event_id()
+    events = [(event_id(), subject) for subject in subjects()]
     WebhookDelivery.objects.bulk_create(
         WebhookDelivery(
             tenant_id=endpoint.tenant_id,
@@ -27,6 +41,7 @@ def announce(batch: int, status: Status, moment: datetime) -> None:
             created_at=moment,
             next_at=moment,
         )
+        for event, subject in events
         for endpoint in wanted
     )
     tasks.ring_deliver()

@@ -80,7 +80,7 @@ def delete(endpoint: WebhookEndpoint) -> None:
 
 
 def try_out(endpoint: WebhookEndpoint, kind: str) -> Outcome:
-    """Post a sample event of a batch that does not exist, now and once; it is not in the log.
+    """Post a sample event of something that does not exist, now and once; it is not in the log.
 
     Raises Refused 503 while too many do so.
     """
@@ -88,7 +88,8 @@ def try_out(endpoint: WebhookEndpoint, kind: str) -> Outcome:
         raise busy()
     try:
         now, event = clock.now(), event_id()
-        body = webhooks.render(event, kind, int(now.timestamp()), batch_id())
+        subject = webhooks.alert(now.date(), 50) if kind == webhooks.SPENDING else batch_id()
+        body = webhooks.render(event, kind, int(now.timestamp()), subject)
         message = leasing.written(endpoint, event, body, now)
         return asyncio.run(Sender().send(message, time.monotonic() + sending.TOTAL))
     finally:

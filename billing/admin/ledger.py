@@ -1,9 +1,14 @@
-"""The ledger, as it stands: nobody edits it."""
+"""The ledger, as it stands: nobody edits it. Credits are added."""
 
+from typing import Any
+
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 
-from billing import money
+from billing import ledger, money
+from billing.admin.customers import Usd
+from billing.ledger import Kind
 from billing.models import ChargeLine, LedgerEntry
 from tenants.admin import ReadOnly
 
@@ -29,16 +34,47 @@ class ChargeLineInline(admin.TabularInline):  # type: ignore[type-arg]  # generi
         return money.usd(line.amount)
 
 
+class CreditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
+    """Credits for a tenant, once a reference."""
+
+    kind = forms.ChoiceField(choices=[(kind.value, kind.label) for kind in (Kind.CREDIT_GRANT, Kind.CREDIT_PURCHASE)])
+    amount = Usd(label="Amount", help_text="USD.")
+
+    class Meta:
+        model = LedgerEntry
+        fields = ("tenant", "kind", "reference", "amount", "note")
+
+
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnly):
+    """Seen; and credits are given."""
+
+    form = CreditForm
+    autocomplete_fields = ("tenant",)
     list_display = ("reference", "tenant", "kind", "amount_usd", "debit", "credit", "created_at")
     list_filter = ("kind", "created_at")
     list_select_related = ("tenant",)
     search_fields = ("reference", "tenant__name")
-    fields = readonly_fields = (
+    shown = (
         "tenant", "kind", "reference", "amount_usd", "debit", "credit", "note", "reverses", "created_at",
     )  # fmt: skip
     inlines = (ChargeLineInline,)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("billing.add_ledgerentry")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.shown if obj else CreditForm.Meta.fields
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.shown if obj else ()
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return self.inlines if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        obj.debit, obj.credit = ledger.ACCOUNTS[obj.kind]
+        super().save_model(request, obj, form, change)
 
     @admin.display(description="amount, USD", ordering="amount")
     def amount_usd(self, entry: LedgerEntry) -> str:

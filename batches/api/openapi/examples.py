@@ -140,6 +140,22 @@ LIMITS = {
     "metadata": {"pairs": 16, "key_characters": 64, "value_characters": 512},
     "batch": {"seconds": 86400},
 }
+BILLING = {
+    "object": "billing",
+    "currency": "usd",
+    "prepaid": True,
+    "credits": {"balance_usd": "25", "reserved_usd": "4.5", "available_usd": "20.5"},
+    "month": {
+        "month": "2026-11",
+        "charged_usd": "49.38",
+        "running_usd": "1.2",
+        "reserved_usd": "4.5",
+        "limit_usd": "100",
+        "available_usd": "46.12",
+        "alerted_percent": 50,
+    },
+    "payment": {"can_pay": True, "past_due_since": None},
+}
 _WORK = {
     "lines_without_limit": 0,
     "input_tokens": 112,
@@ -149,6 +165,7 @@ _WORK = {
 PREFLIGHT = {
     "object": "batch.preflight",
     "valid": True,
+    "refused": None,
     "endpoint": "/v1/chat/completions",
     "total_requests": 3,
     "valid_count": 3,

@@ -27,10 +27,16 @@ def schemas() -> dict[str, Shape]:
         lines=listed(whole(minimum=1), "The first 10; none where the whole file is meant.", maxItems=10),
         message=text("Of the first."),
     )
+    refusal = record(
+        "A limit of the tenant's that the batch would pass now.",
+        code=text(enum=sorted({"payment_required", "token_limit_exceeded", *native.SPENDING})),
+        message=text(),
+    )
     preflight = record(
         "What would come of a file if it were submitted now.",
         object=constant("batch.preflight"),
-        valid=boolean("A batch of it would start."),
+        valid=boolean("The file is good enough for a batch to start."),
+        refused=maybe(refusal, "Why a batch of it would not start all the same."),
         endpoint=components.ENDPOINT,
         total_requests=whole(minimum=0),
         valid_count=whole("Lines that could run.", minimum=0),

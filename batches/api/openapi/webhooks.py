@@ -1,4 +1,4 @@
-"""Endpoints that are told of the ends of batches, /v1/webhook_endpoints: api/webhooks.py; and what is sent there."""
+"""Endpoints that are told of ends and of spending, /v1/webhook_endpoints: api/webhooks.py; and what is sent there."""
 
 from typing import Any
 
@@ -21,12 +21,20 @@ from batches.api.openapi.shapes import (
 from batches.api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from batches.core.webhooks import EVENTS
 from batches.models import WebhookDelivery, WebhookEndpoint
+from billing.spending import PERCENTS
 
 TAG = "Webhooks"
 FIND = {"webhook_not_found"}
 COLUMNS = {"invalid_url", "invalid_name", "invalid_event_types"}
 
 EVENT_TYPE = text(enum=list(EVENTS))
+_ALERT = record(
+    "A share of the limit of a month that is spent. GET /v1/billing has the sums.",
+    id=text(pattern="^spending_"),
+    month=text("UTC.", pattern="^[0-9]{4}-[0-9]{2}$", examples=["2026-11"]),
+    percent=whole(enum=list(PERCENTS)),
+)
+DATA: Shape = {"anyOf": [record("A batch.", id=components.BATCH_ID), _ALERT]}
 _COLUMNS: dict[str, Shape] = {
     "url": text("`https://`, on the public internet; docs/webhooks.md.", pattern="^https?://", maxLength=2000),
     "name": text("Printable.", maxLength=200),
@@ -71,7 +79,7 @@ SCHEMAS = {
         id=text("The same at every endpoint that it goes to.", pattern="^evt_"),
         object=constant("webhook_delivery"),
         type=EVENT_TYPE,
-        data=record(id=components.BATCH_ID),
+        data=DATA,
         status=text(enum=list(WebhookDelivery.State.values)),
         attempts=whole(minimum=0),
         created_at=moment(),
@@ -86,9 +94,9 @@ SCHEMAS = {
         "What is posted to an endpoint.",
         id=text("The same each time: remember those that you have handled.", pattern="^evt_"),
         object=constant("event"),
-        created_at=moment("When the batch ended."),
+        created_at=moment("When it happened: when the batch ended."),
         type=EVENT_TYPE,
-        data=record(id=components.BATCH_ID),
+        data=DATA,
     ),
 }
 
@@ -194,7 +202,7 @@ def sent() -> dict[str, Any]:
     post = {
         "operationId": "batchEnded",
         "tags": [TAG],
-        "summary": "A batch has ended",
+        "summary": "A batch has ended, or much of a limit is spent",
         "description": about,
         "security": [],
         "parameters": parameters,
