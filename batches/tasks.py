@@ -102,11 +102,12 @@ def _ring(cluster: str, name: str, *args: int) -> None:
 
 def install_schedules() -> None:
     """The sweep every minute, whoever ticks it besides: made by code, since one bad row stops all schedules."""
-    for name, often in (
-        ("sweep", {"schedule_type": Schedule.MINUTES, "minutes": 1}),
-        ("remove_orphans", {"schedule_type": Schedule.DAILY}),
+    for task, often in (
+        ("batches.tasks.sweep", {"schedule_type": Schedule.MINUTES, "minutes": 1}),
+        ("batches.tasks.remove_orphans", {"schedule_type": Schedule.DAILY}),
+        ("billing.tasks.close_months", {"schedule_type": Schedule.DAILY}),
     ):
-        Schedule.objects.update_or_create(name=name, defaults={"func": f"batches.tasks.{name}", **often})
+        Schedule.objects.update_or_create(name=task.rpartition(".")[2], defaults={"func": task, **often})
 
 
 def prune(before: datetime) -> None:

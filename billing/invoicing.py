@@ -54,11 +54,26 @@ def waiting(before: date) -> QuerySet[LedgerEntry]:
     return rows.exclude(kind__in=SETTLING)
 
 
-def close_all() -> list[Invoice]:
-    """Close every month that has ended of every tenant that took something; again, it finds nothing to do."""
-    first = waiting(current()).values_list("tenant_id").annotate(first=Min("created_at")).order_by("tenant_id")
-    ended = [(tenant, month) for tenant, moment in first for month in _months(moment.date().replace(day=1))]
+def close_all(tenant: int | None = None) -> list[Invoice]:
+    """Close every month that has ended of every tenant that took something, or of this one; again, it finds nothing
+    to do. Each is committed by itself: killed, and repeated, it goes on where it was."""
+    ended = [(owner, month) for owner, first in _unclosed(current(), tenant) for month in _months(first)]
     return [invoice for invoice in itertools.starmap(close, ended) if invoice]
+
+
+def close_month(month: date, tenant: int | None = None) -> list[Invoice]:
+    """Close that month of every tenant, or of this one. Raises NotOver."""
+    if month >= current():
+        raise NotOver(f"{month:%Y-%m} has not ended.")
+    owners = [owner for owner, _ in _unclosed(following(month), tenant)]
+    return [invoice for owner in owners if (invoice := close(owner, month))]
+
+
+def _unclosed(before: date, tenant: int | None) -> list[tuple[int, date]]:
+    """Tenants with entries on no invoice, and the month of the first of them."""
+    rows = waiting(before) if tenant is None else waiting(before).filter(tenant_id=tenant)
+    first = rows.values_list("tenant_id").annotate(first=Min("created_at")).order_by("tenant_id")
+    return [(owner, moment.date().replace(day=1)) for owner, moment in first]
 
 
 def _months(month: date) -> Iterator[date]:

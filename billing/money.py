@@ -74,6 +74,11 @@ def cents(pico: int) -> int:
     return (2 * pico + CENT) // (2 * CENT)
 
 
+def dollars(cents: int) -> str:
+    """Whole cents in USD, always with both decimals ("12.30")."""
+    return f"{cents // 100}.{cents % 100:02d}"
+
+
 def cost(rates: Rates, input_tokens: int, cached_tokens: int, output_tokens: int) -> int:
     """Pico-USD of one line; `cached_tokens` is a part of `input_tokens`. A fraction of a pico is not charged."""
     cached = min(max(cached_tokens, 0), input_tokens)

@@ -5,6 +5,7 @@ from django.contrib.auth import views as auth
 from django.urls import path
 
 from batches.api import account, batches, billing, files, live, native, preflight, reference, webhooks
+from batches.api import account, batches, files, invoices, live, native, preflight, reference, webhooks
 from batches.web import pages
 from provocative import health
 
@@ -34,6 +35,10 @@ urlpatterns = [
     path("v1/models/<path:model_id>", account.model),
     path("v1/usage", account.usage),
     path("v1/billing", billing.billing),
+    path("v1/invoices", invoices.invoices),
+    path("v1/invoices/<str:invoice_id>", invoices.invoice),
+    path("v1/invoices/<str:invoice_id>/entries", invoices.entries),
+    path("v1/invoices/<str:invoice_id>/csv", invoices.csv),
     # webhooks, as OpenAI's SDK manages them; the log is ours
     path("v1/webhook_event_types", webhooks.event_types),
     path("v1/webhook_endpoints", webhooks.endpoints),

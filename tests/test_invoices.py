@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from billing import invoicing, ledger, money
 from billing.ledger import Account, Kind, Taken
-from billing.models import Invoice, LedgerEntry
+from billing.models import Invoice, InvoicedEntry, LedgerEntry
 from tenants import clock
 from tests.conftest import Person
 from tests.core import searched
@@ -33,6 +33,14 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Any:
 def charge(person: Person, batch: str, *parts: Taken) -> None:
     with transaction.atomic():
         ledger.charge_batch(person.tenant.pk, batch, sum(part.cost for part in parts), parts)
+
+
+def invoiced(person: Person) -> Invoice:
+    """An invoice of October with all that the person's ledger has."""
+    invoice = Invoice.objects.create(tenant=person.tenant, month=OCTOBER, due=0, cents=0)
+    entries = LedgerEntry.objects.filter(tenant=person.tenant, invoiced=None)
+    InvoicedEntry.objects.bulk_create(InvoicedEntry(entry=entry, invoice=invoice) for entry in entries)
+    return invoice
 
 
 def taken(model: str, day: date, pico: int) -> Taken:

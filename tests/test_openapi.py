@@ -21,6 +21,7 @@ from provocative.urls import urlpatterns
 from tests import documented, hooks
 from tests.conftest import Person
 from tests.receiver import Receiver
+from tests.test_invoices import invoiced
 from tests.witness import Witness, request_line
 
 pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
@@ -182,6 +183,7 @@ class Known:
         self.inputs = [owner.post("/v1/files", upload).json()["id"], waiting[0]["input_file_id"]]
         self.files = [*self.inputs, *files]
         self.models = ["witness"]
+        self.invoices = [invoiced(owner).public_id]
         self.deliveries = [each["id"] for each in hooks.deliveries(owner, {"id": self.endpoints[0]})]
         assert self.deliveries
 
@@ -194,6 +196,8 @@ class Known:
             "path.model_id": "models",
             "path.endpoint_id": "endpoints",
             "path.delivery_id": "deliveries",
+            "path.invoice_id": "invoices",
+            "query.reference": "batches",
             "body.url": "urls",
         }
         return {

@@ -22,10 +22,12 @@ from django.utils import timezone
 
 from batches.core.states import Status
 from batches.models import Batch, File, Upstream, WebhookDelivery, WebhookEndpoint
+from billing.models import Invoice
 from provocative.urls import urlpatterns
 from tenants import keys
 from tenants.models import ApiKey, Membership, Tenant, User
 from tests.conftest import Person, person
+from tests.test_invoices import invoiced
 from tests.witness import Witness, request_line
 
 pytestmark = pytest.mark.sqlite_only  # who may is decided before a database could make a difference
@@ -68,6 +70,10 @@ ROUTES = {
     "v1/models/<path:model_id>": Route(READ),
     "v1/usage": Route(READ),
     "v1/limits": Route(READ),
+    "v1/invoices": Route(READ, queries=(("after", "invoice_id"),)),
+    "v1/invoices/<str:invoice_id>": Route(READ),
+    "v1/invoices/<str:invoice_id>/entries": Route(READ),
+    "v1/invoices/<str:invoice_id>/csv": Route(READ),
     "v1/webhook_event_types": Route(READ),
     "v1/webhook_endpoints": Route("GET HEAD POST", queries=(("after", "endpoint_id"),)),
     "v1/webhook_endpoints/<str:endpoint_id>": Route("GET HEAD POST DELETE"),
@@ -87,6 +93,7 @@ UNKNOWN = {
     "file_id": "file-" + "0" * 24,
     "model_id": "nobody",
     "endpoint_id": "we_" + "0" * 24,
+    "invoice_id": "inv_" + "0" * 24,
 }
 OWNER = ("owner", "secret-name")  # its name before and after it became a secret
 
@@ -99,6 +106,7 @@ def ids_of_owner() -> dict[str, list[str]]:
         "model_id": (Upstream, "model"),
         "endpoint_id": (WebhookEndpoint, "public_id"),
         "delivery_id": (WebhookDelivery, "event_id"),
+        "invoice_id": (Invoice, "public_id"),
     }
     return {
         kind: list(rows._default_manager.filter(tenant__name__in=OWNER).values_list(column, flat=True))
@@ -128,6 +136,7 @@ def owned(owner: Person, outsider: Person, witness: Witness, work: Any) -> dict[
     assert owner.submit(lines, metadata='{"secret-metadata": "1"}').status_code == 200
     work()
     assert Batch.objects.get().status == Status.COMPLETED
+    invoiced(owner)
     assert owner.submit(lines).status_code == 200
     Tenant.objects.filter(pk=owner.tenant.pk).update(name="secret-name")
     File.objects.update(filename="secret-filename")

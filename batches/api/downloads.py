@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import content_disposition_header, parse_etags
+from rest_framework.request import Request
 
 from batches import files, objects, results
 from batches.core import ranges
@@ -47,13 +48,18 @@ class Transfer:
 _REFUSED = re.compile(r"q\s*=\s*0(\.0*)?", re.IGNORECASE)
 
 
+def is_held(request: HttpRequest | Request, etag: str) -> bool:
+    """Whether the client has what this ETag names."""
+    held = parse_etags(request.headers.get("If-None-Match", ""))
+    return "*" in held or etag in (value.removeprefix("W/") for value in held)
+
+
 def send(request: HttpRequest, file: File) -> HttpResponseBase:
     """The file, or the part of it that Range names; 304 when the client has it, 416 when the range lies beyond."""
     if files.is_gone(file):
         raise Refused(410, "file_expired", "This file was deleted, or its time is over. Its batch is still there.")
     etag = f'"{file.sha256}"'
-    held = parse_etags(request.headers.get("If-None-Match", ""))
-    if "*" in held or etag in (value.removeprefix("W/") for value in held):
+    if is_held(request, etag):
         return _with_headers(HttpResponse(status=304), file, etag)
     if_range = request.headers.get("If-Range")
     wanted = request.headers.get("Range") if if_range in (None, etag) else None

@@ -1,11 +1,10 @@
 """The description of the API itself, for programs: /v1/openapi.json. People read it at /docs/api."""
 
 from django.http import HttpResponse, HttpResponseNotModified
-from django.utils.http import parse_etags
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.request import Request
 
-from batches.api import fields
+from batches.api import downloads, fields
 from batches.api.openapi import generator
 
 
@@ -16,8 +15,7 @@ def openapi(request: Request) -> HttpResponse:
     """The API as OpenAPI 3.1. Needs no key."""
     fields.query(request)
     document = generator.document()
-    held = parse_etags(request.headers.get("If-None-Match", ""))
-    known = "*" in held or document.etag in (value.removeprefix("W/") for value in held)
+    known = downloads.is_held(request, document.etag)
     response = HttpResponseNotModified() if known else HttpResponse(document.body, content_type="application/json")
     response["ETag"] = document.etag
     response["Cache-Control"] = "max-age=300"

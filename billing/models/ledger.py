@@ -75,7 +75,14 @@ class LedgerEntry(models.Model):
     @property
     def owed(self) -> int:
         """By how much it moves what the tenant owes, pico-USD."""
-        account = self.Account.RECEIVABLE
+        return self._debited(self.Account.RECEIVABLE)
+
+    @property
+    def credited(self) -> int:
+        """By how much it moves the credits that the tenant has, pico-USD."""
+        return -self._debited(self.Account.CREDITS)
+
+    def _debited(self, account: str) -> int:
         sign = int(self.debit == account) - int(self.credit == account)
         return sign * int(self.amount)
 

@@ -60,6 +60,17 @@ def whole_number(least: int, beyond: int = 2**31) -> Callable[[str], int]:
     return whole
 
 
+def short_text(most: int) -> Callable[[str], str]:
+    """An argument's type: 1 to `most` printable characters."""
+
+    def short(text: str) -> str:
+        if not 0 < len(text.strip()) <= len(text) <= most or not text.isprintable():
+            raise ArgumentTypeError(f"write 1 to {most} printable characters")
+        return text
+
+    return short
+
+
 def shown_time(moment: datetime | None) -> str | None:
     """ISO 8601 to the second, or None."""
     return moment.isoformat(timespec="seconds") if moment else None

@@ -128,6 +128,50 @@ USAGE_REPORT = {
     "to": "2026-11-24",
     "group_by": "day",
 }
+INVOICE_TITLE = {
+    "id": "inv_8sXyTfRj4Vb0W5OGn1mLkZcQ",
+    "object": "invoice",
+    "month": "2026-10",
+    "status": "open",
+    "currency": "usd",
+    "due_usd": "10.30400000125",
+    "total_usd": "10.30",
+    "created_at": 1793491200,
+    "settled_at": None,
+    "payment_url": None,
+}
+INVOICE_ENTRY = {
+    "id": "sla_credit:batch_QpaI3FYHuQr7RyBjzVGzV2Oc",
+    "object": "invoice.entry",
+    "kind": "sla_credit",
+    "reference": "batch_QpaI3FYHuQr7RyBjzVGzV2Oc",
+    "amount_usd": "0",
+    "credits_usd": "2",
+    "note": "It missed its 24 hours.",
+    "created_at": 1792886400,
+}
+INVOICE = INVOICE_TITLE | {
+    "sums": {
+        "charges_usd": "12.30400000125",
+        "credits_used_usd": "-2",
+        "corrections_usd": "0",
+        "carried_over_usd": "0",
+        "rounding_usd": "-0.00400000125",
+    },
+    "lines": [
+        {
+            "model": "org/llama-3.1-8b",
+            "day": "2026-10-24",
+            "requests": 3,
+            "input_tokens": 107,
+            "cached_tokens": 104,
+            "output_tokens": 40,
+            "amount_usd": "12.30400000125",
+        }
+    ],
+    "entry_counts": {"batch_charge": 1, "credit_use": 1, "sla_credit": 1},
+    "entries": [INVOICE_ENTRY],
+}
 LIMITS = {
     "object": "limits",
     "plan": "shared",

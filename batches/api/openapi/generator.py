@@ -10,16 +10,28 @@ from drf_spectacular.drainage import error
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 
-from batches.api.openapi import account, billing, components, native, openai, operations, preflight, reference, webhooks
+from batches.api.openapi import (
+    account,
+    billing,
+    components,
+    invoices,
+    native,
+    openai,
+    operations,
+    preflight,
+    reference,
+    webhooks,
+)
 from batches.api.openapi.shapes import Shape
 
-ROOMS = (native, preflight, openai, account, billing, webhooks, reference)
+ROOMS = (native, preflight, openai, account, billing, invoices, webhooks, reference)
 OPERATIONS = {name: operation for room in ROOMS for name, operation in room.OPERATIONS.items()}
 TAGS = {
     native.TAG: "One request to submit, results in the order of the input.",
     openai.FILES: "`/v1/files` of OpenAI's SDK, unmodified.",
     openai.BATCHES: "`/v1/batches` of OpenAI's SDK, unmodified. The same batches, with the same ids.",
     account.TAG: "Models, usage, limits, billing.",
+    invoices.TAG: "What your months came to.",
     webhooks.TAG: "Be told of the ends of batches, as OpenAI's SDK manages it.",
     reference.TAG: "",
 }
@@ -59,7 +71,14 @@ def complete(result: Shape, **_: Any) -> Shape:
         if operation := found.get(path, {}).get(method.lower()):
             result["paths"].setdefault(path, {})[method.lower()] = operation
     result["components"] = {
-        "schemas": components.schemas() | preflight.schemas() | account.SCHEMAS | billing.SCHEMAS | webhooks.SCHEMAS,
+        "schemas": {
+            **components.schemas(),
+            **preflight.schemas(),
+            **account.SCHEMAS,
+            **billing.SCHEMAS,
+            **invoices.SCHEMAS,
+            **webhooks.SCHEMAS,
+        },
         "responses": operations.shared_refusals(),
         "headers": operations.HEADERS,
         "securitySchemes": {"key": KEY},

@@ -1,0 +1,136 @@
+"""The tenant's invoices: /v1/invoices. What they are made of stands in billing/invoicing.py."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponse, HttpResponseNotModified
+from rest_framework.decorators import api_view
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from batches.api import downloads, fields, paging
+from batches.api.serializers import unix
+from billing import invoicing, money, statement
+from billing.models import Invoice, LedgerEntry
+from tenants.authentication import tenant_of
+from tenants.errors import Refused
+
+CSV = "text/csv; charset=utf-8"
+SHOWN_ENTRIES = 100  # in the invoice itself; all of them are a list of their own
+CSV_FORM = 1  # of its ETag: a larger one when other columns are written
+
+
+@api_view(["GET", "HEAD"])
+def invoices(request: Request) -> Response:
+    """The tenant's invoices, the newest month first."""
+    fields.query(request, "limit", "after")
+    limit = paging.limit(request)
+    rows = _of_tenant(request).order_by("-month")
+    if after := request.query_params.get("after"):
+        rows = rows.filter(month__lt=_invoice(request, after, "after").month)
+    return paging.answer(rows, limit, _title)
+
+
+@api_view(["GET", "HEAD"])
+def invoice(request: Request, invoice_id: str) -> Response:
+    """One invoice; with ?reference= its entries are those for that batch."""
+    fields.query(request, "reference")
+    found = _invoice(request, invoice_id)
+    reference = request.query_params.get("reference")
+    entries = statement.others(found) if reference is None else statement.about(found, _asked(reference))
+    return Response(_whole(found, entries))
+
+
+@api_view(["GET", "HEAD"])
+def entries(request: Request, invoice_id: str) -> Response:
+    """Every entry of the ledger that is on the invoice, newest first."""
+    fields.query(request, "limit", "after")
+    found, limit = _invoice(request, invoice_id), paging.limit(request)
+    rows = invoicing.entries(found).order_by("-pk")
+    if after := request.query_params.get("after"):
+        kind, _, reference = _asked(after).partition(":")
+        last = rows.filter(kind=kind, reference=reference).values_list("pk", flat=True).first()
+        if last is None:
+            raise Refused(404, "entry_not_found", "The invoice has no entry with this id.", param="after")
+        rows = rows.filter(pk__lt=last)
+    return paging.answer(rows, limit, _entry)
+
+
+@api_view(["GET", "HEAD"])
+def csv(request: Request, invoice_id: str) -> HttpResponse:
+    """Its lines and sums as CSV. They never change."""
+    fields.query(request)
+    found = _invoice(request, invoice_id)
+    etag = f'"{found.public_id}-{CSV_FORM}"'
+    if downloads.is_held(request, etag):
+        return _attached(HttpResponseNotModified(), found, etag, "csv")
+    return _attached(HttpResponse(statement.as_csv(found), content_type=CSV), found, etag, "csv")
+
+
+def _attached(response: HttpResponse, invoice: Invoice, etag: str, ending: str) -> HttpResponse:
+    response["ETag"] = etag
+    response["Content-Disposition"] = downloads.disposition(f"{invoice.month:%Y-%m}_{invoice.public_id}.{ending}")
+    return response
+
+
+def _of_tenant(request: Request) -> QuerySet[Invoice]:
+    return Invoice.objects.filter(tenant=tenant_of(request))
+
+
+def _invoice(request: Request, invoice_id: str, param: str = "invoice_id") -> Invoice:
+    """The tenant's invoice. Raises Refused 404."""
+    try:
+        return _of_tenant(request).get(public_id=_asked(invoice_id))
+    except Invoice.DoesNotExist:
+        raise Refused(404, "invoice_not_found", "There is no invoice with this id.", param=param) from None
+
+
+def _asked(text: str) -> str:
+    """What is looked up: PostgreSQL takes no NUL, and no row has one."""
+    return "" if "\x00" in text else text
+
+
+def _title(invoice: Invoice) -> dict[str, Any]:
+    """What a list shows of it."""
+    return {
+        "id": invoice.public_id,
+        "object": "invoice",
+        "month": f"{invoice.month:%Y-%m}",
+        "status": invoice.status,
+        "currency": "usd",
+        "due_usd": money.usd(invoice.due),
+        "total_usd": money.dollars(invoice.cents),
+        "created_at": unix(invoice.created_at),
+        "settled_at": unix(invoice.settled_at),
+        "payment_url": invoice.stripe_url or None,
+    }
+
+
+def _whole(invoice: Invoice, entries: QuerySet[LedgerEntry]) -> dict[str, Any]:
+    parts = statement.parts(invoice)
+    sums = statement.sums(invoice, parts)
+    return _title(invoice) | {
+        "sums": {f"{name}_usd": money.usd(amount) for name, amount in sums.items()},
+        "lines": [_line(line) for line in invoicing.lines(invoice)],
+        "entry_counts": {kind: part.entries for kind, part in sorted(parts.items())},
+        "entries": [_entry(entry) for entry in entries[:SHOWN_ENTRIES]],
+    }
+
+
+def _line(line: invoicing.Line) -> dict[str, Any]:
+    shown = line._asdict()
+    amount = shown.pop("amount")
+    return {**shown, "day": line.day.isoformat(), "amount_usd": money.usd(amount)}
+
+
+def _entry(entry: LedgerEntry) -> dict[str, Any]:
+    return {
+        "id": f"{entry.kind}:{entry.reference}",
+        "object": "invoice.entry",
+        "kind": entry.kind,
+        "reference": entry.reference,
+        "amount_usd": money.usd(entry.owed),
+        "credits_usd": money.usd(entry.credited),
+        "note": entry.note,
+        "created_at": unix(entry.created_at),
+    }

@@ -1,0 +1,97 @@
+"""`manage.py invoice close | list | pay | write-off | send`: months into invoices, and what becomes of them."""
+
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+
+from billing import invoicing, money
+from billing.models import Invoice
+from tenants import clock
+from tenants.management.console import VerbCommand, short_text, shown_time, tenant_named
+
+NOTE = short_text(200)
+
+
+def month(text: str) -> date:
+    """An argument's type: YYYY-MM."""
+    try:
+        return date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no month: write 2026-11") from None
+
+
+class Command(VerbCommand):
+    help = "Invoices: close months, list them, say what became of them."
+
+    def add_verbs(self) -> None:
+        close = self.verb("close", self.close, "Make the invoices of ended months that have none; print each.")
+        close.add_argument("--month", type=month, metavar="YYYY-MM", help="This one; absent: every month that ended.")
+        close.add_argument("--tenant", metavar="NAME", help="Of this one; absent: of all.")
+        self.verb("list", self.show, "Print every invoice, the oldest first.").add_argument("--tenant", metavar="NAME")
+        pay = self.verb("pay", self.pay, "It was paid otherwise than at Stripe.")
+        write_off = self.verb("write-off", self.write_off, "It will not be paid.")
+        for verb in (pay, write_off, self.verb("send", self.send, "Send it to Stripe now, or again.")):
+            verb.add_argument("invoice", metavar="ID")
+        pay.add_argument("--note", type=NOTE, required=True, help="How it was paid.")
+        write_off.add_argument("--note", type=NOTE, required=True, help="Why it is given up.")
+
+    def close(self, month: date | None, tenant: str | None) -> None:
+        owner = tenant_named(tenant).pk if tenant else None
+        try:
+            made = invoicing.close_month(month, owner) if month else invoicing.close_all(owner)
+        except invoicing.NotOver as error:
+            raise CommandError(f"{error} Close it on the first of the next month (UTC), or later.") from None
+        for invoice in made:
+            self.say(_shown(invoice))
+
+    def show(self, tenant: str | None) -> None:
+        rows = Invoice.objects.filter(tenant=tenant_named(tenant)) if tenant else Invoice.objects.all()
+        for invoice in rows.select_related("tenant").order_by("pk").iterator():
+            self.say(_shown(invoice))
+
+    def pay(self, invoice: str, note: str) -> None:
+        self._settle(invoice, invoicing.pay, note, "It was paid before.")
+
+    def write_off(self, invoice: str, note: str) -> None:
+        self._settle(invoice, invoicing.write_off, note, "It is not open: only what is to be paid is written off.")
+
+    def _settle(self, invoice: str, settle: Callable[[Invoice, str], bool], note: str, refusal: str) -> None:
+        found = _invoice(invoice)
+        if not settle(found, note):
+            raise CommandError(refusal)
+        self.say(_shown(_invoice(invoice)))
+
+    def send(self, invoice: str) -> None:
+        if not settings.STRIPE_API_KEY:
+            raise CommandError("Stripe is not set up: STRIPE_API_KEY is empty.")
+        unsent = Invoice.objects.filter(pk=_invoice(invoice).pk, status=Invoice.Status.OPEN, sent_at=None)
+        if not unsent.update(send_at=clock.now()):
+            raise CommandError("It is not open, or Stripe has it already.")
+        self.say(_shown(_invoice(invoice)))
+
+
+def _invoice(public_id: str) -> Invoice:
+    found = Invoice.objects.select_related("tenant").filter(public_id=public_id).first()
+    if found is None:
+        raise CommandError(f"There is no invoice {public_id!r}: `invoice list` shows them.")
+    return found
+
+
+def _shown(invoice: Invoice) -> dict[str, Any]:
+    return {
+        "id": invoice.public_id,
+        "tenant": invoice.tenant.name,
+        "month": f"{invoice.month:%Y-%m}",
+        "status": invoice.status,
+        "due": money.usd(invoice.due),
+        "total": money.dollars(invoice.cents),
+        "created": shown_time(invoice.created_at),
+        "settled": shown_time(invoice.settled_at),
+        "stripe": invoice.stripe_id,
+        "sent": shown_time(invoice.sent_at),
+        "send_error": invoice.send_error or None,
+    }

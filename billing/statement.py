@@ -1,0 +1,84 @@
+"""What an invoice says: how its sum comes about, and the same as CSV.
+
+charges + credits used (negative) + corrections + carried over = due;  due + rounding = total
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from django.db.models import Count, QuerySet, Sum
+
+from billing import invoicing, money
+from billing.ledger import Kind
+from billing.models import Invoice, LedgerEntry
+
+SUMS = {
+    "charges": Kind.BATCH_CHARGE,
+    "credits_used": Kind.CREDIT_USE,
+    "corrections": Kind.CORRECTION,
+    "carried_over": Kind.CARRIED,
+}
+COLUMNS = (
+    "kind", "day", "model", "requests", "input_tokens", "cached_tokens", "output_tokens", "amount_usd",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+class Part(NamedTuple):
+    """The invoice's entries of one kind: how many, and by how much they move what is owed, pico-USD."""
+
+    entries: int
+    owed: int
+
+
+def parts(invoice: Invoice) -> dict[str, Part]:
+    """By kind."""
+    rows = invoicing.entries(invoice).order_by("kind", "debit", "credit").values_list("kind", "debit", "credit")
+    found: dict[str, Part] = {}
+    for kind, debit, credit, count, amount in rows.annotate(Count("pk"), Sum("amount")):
+        before = found.get(kind, Part(0, 0))
+        owed = LedgerEntry(debit=debit, credit=credit, amount=amount).owed
+        found[kind] = Part(before.entries + count, before.owed + owed)
+    return found
+
+
+def sums(invoice: Invoice, found: dict[str, Part]) -> dict[str, int]:
+    """Pico-USD by name, in the order of SUMS, then the rounding; all of them come to the invoice's total."""
+    named = {name: found.get(kind, Part(0, 0)).owed for name, kind in SUMS.items()}
+    return named | {"rounding": invoice.cents * money.CENT - invoice.due}
+
+
+def others(invoice: Invoice) -> QuerySet[LedgerEntry]:
+    """What is on it beside the charges, which are its lines, and the credits that paid for them."""
+    return invoicing.entries(invoice).exclude(kind__in=(Kind.BATCH_CHARGE, Kind.CREDIT_USE))
+
+
+def about(invoice: Invoice, reference: str) -> QuerySet[LedgerEntry]:
+    """The entries for one thing, such as a batch, by its public id; and what reversed them."""
+    references = [reference, *(f"{kind}:{reference}" for kind in Kind)]  # of corrections
+    return invoicing.entries(invoice).filter(kind__in=Kind, reference__in=references)  # so the index finds them
+
+
+def as_csv(invoice: Invoice) -> str:
+    """A row for each line, then one for each other sum that is not 0: the amounts come to the invoice's total."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_rows(invoice))
+    return text.getvalue()
+
+
+def _rows(invoice: Invoice) -> Iterator[tuple[object, ...]]:
+    for line in invoicing.lines(invoice):
+        tokens = (line.requests, line.input_tokens, line.cached_tokens, line.output_tokens)
+        yield ("charge", line.day, plain(line.model), *tokens, money.usd(line.amount))
+    for name, amount in sums(invoice, parts(invoice)).items():
+        if name != "charges" and amount:
+            yield (name, "", "", "", "", "", "", money.usd(amount))
+
+
+def plain(cell: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
