@@ -69,7 +69,7 @@ class BatchAdmin(ReadOnly):
         "public_id", "status", "paused_reason", "completed", "failed", "total", "tenant", "model", "cost_usd",
         "created_at", "expected_at", "at_risk", "ended_at",
     )  # fmt: skip
-    list_filter = ("status", DeadlineAtRisk, ("paused_reason", admin.EmptyFieldListFilter), "created_at")
+    list_filter = ("status", DeadlineAtRisk, "sla_met", ("paused_reason", admin.EmptyFieldListFilter), "created_at")
     search_fields = ("public_id", "model", "tenant__name", "input_file__public_id__exact")
     readonly_fields = (
         "public_id", "tenant", "api_key", "status", "paused_reason", "retried", "endpoint", "model", "input_file",
@@ -78,6 +78,7 @@ class BatchAdmin(ReadOnly):
         "in_progress_at",
         "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
         "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown",
+        "held_back", "sla_met", "sla_credit_usd",
     )  # fmt: skip
     fieldsets = (
         (
@@ -100,6 +101,7 @@ class BatchAdmin(ReadOnly):
                 )
             },
         ),
+        ("24 hours", {"fields": ("held_back", "sla_met", "sla_credit_usd")}),
         ("Sent by the tenant", {"fields": ("on_invalid_line", "max_cost_usd", "max_error_rate", "metadata_shown")}),
     )  # fmt: skip
     actions = ("cancel",)
@@ -125,6 +127,10 @@ class BatchAdmin(ReadOnly):
         if cancelled:
             text = f"Cancelled {cancelled}: what is finished or in flight is kept."
             self.message_user(request, text, messages.SUCCESS)
+
+    @admin.display(description="SLA credit, USD")
+    def sla_credit_usd(self, batch: Batch) -> str:
+        return money.usd(batch.sla_credit)
 
     @admin.display(description="cost, USD", ordering="cost")
     def cost_usd(self, batch: Batch) -> str:

@@ -48,11 +48,12 @@ def runnable(batch: str = "") -> Q:
 def transition(batch: int, target: Status, where: Q | None = None, **fields: Any) -> bool:
     """Move a batch to `target` if it is where it may come from (and `where` holds); False when it is not.
 
-    An end is announced in the same transaction.
+    An end is announced in the same transaction. The moment is now, unless `fields` has it.
     """
     stamp = _STAMPS.get(target, "ended_at")
     rows = Batch.objects.filter(where or Q(), pk=batch, status__in=states.before(target))
-    fields |= {stamp: clock.now(), "paused_reason": "", "step_token": "", "step_until": None, "step_attempts": 0}
+    fields.setdefault(stamp, clock.now())
+    fields |= {"paused_reason": "", "step_token": "", "step_until": None, "step_attempts": 0}
     fields |= {"expected_at": None, "waiting_reason": ""}
     if target not in states.TERMINAL:
         return rows.update(status=target, **fields) == 1
@@ -74,10 +75,11 @@ def listed(faults: Iterable[dict[str, Any]], counts: dict[str, int]) -> str:
 
 
 def pause(batch: int, reason: str) -> bool:
-    """Send nothing more until it is resumed; what is in flight is kept. It stays in_progress, its deadline runs on."""
+    """Send nothing more until it is resumed; what is in flight is kept. It stays in_progress, its deadline runs on, and
+    the 24 hours are promised no more."""
     running = Batch.objects.filter(pk=batch, status=Status.IN_PROGRESS, paused_reason="")
     waiting = {"waiting_reason": caps.waiting_reason(reason), "expected_at": None}  # kept up by expecting.refresh
-    return running.update(paused_reason=reason, **waiting) == 1
+    return running.update(paused_reason=reason, held_back=True, **waiting) == 1
 
 
 def resume(batch: Batch, **new_caps: Any) -> None:

@@ -14,10 +14,11 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from batches import alerting, lifecycle, metering, objects
-from batches.core import jsonl, rendering, requests, states
+from batches.core import jsonl, rendering, requests, sla, states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
 from batches.models import Batch, File, Result, Segment, Slice
@@ -199,16 +200,19 @@ def _store(file: Any, step: Step) -> objects.Writer:
 def _end(batch: Batch, step: Step, ending: Status, written: dict[str, tuple[objects.Writer, int]]) -> bool:
     """The files' rows, the charge and the terminal status, in one transaction; False when the step was lost."""
     with transaction.atomic():
-        admission.lock(batch.tenant_id)  # before the batch's, as everywhere: the charge looks at the tenant's credits
+        tenant = admission.lock(batch.tenant_id)  # before the batch's, as everywhere: the charge looks at its credits
         locked = Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)
         if locked.status != Status.FINALIZING or locked.step_token != step.token:
             return False
         files = _file_all(locked, written)
-        ledger.charge_batch(batch.tenant_id, batch.public_id, locked.cost, metering.taken(batch.pk))
+        promise = _promise(locked, ending, tenant.suspended)
+        taken = metering.taken(batch.pk)
+        ledger.charge_batch(batch.tenant_id, batch.public_id, locked.cost, taken, promise["sla_credit"])
         alerting.look(batch.tenant_id, apart=batch.pk)
         ended = lifecycle.transition(
             batch.pk,
             ending,
+            **promise,
             results_file=files["results"],
             output_file=files.get("output"),
             error_file=files.get("errors"),
@@ -216,6 +220,14 @@ def _end(batch: Batch, step: Step, ending: Status, written: dict[str, tuple[obje
         if "output" not in files and locked.output_file is not None:
             locked.output_file.delete()
         return ended
+
+
+def _promise(batch: Batch, ending: Status, suspended: bool) -> dict[str, Any]:
+    """The columns of the end: its moment, whether that was in time, and what the tenant gets where it was not."""
+    now = clock.now()
+    met = sla.met(ending, now, batch.deadline, batch.held_back or suspended)
+    credit = sla.credit(met, batch.cost, settings.SLA_CREDIT_PERCENT)
+    return {"ended_at": now, "sla_met": met, "sla_credit": credit}
 
 
 def _file_all(batch: Batch, written: dict[str, tuple[objects.Writer, int]]) -> dict[str, File]:

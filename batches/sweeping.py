@@ -20,6 +20,7 @@ FAILURES_KEPT = timedelta(days=7)
 def sweep() -> None:
     """Expire, close, ring, bury, tidy, estimate."""
     leases.bury_expired()
+    _note_held_back()
     _expire_late()
     _close_drained()
     _ring_stale_steps()
@@ -30,6 +31,13 @@ def sweep() -> None:
         tasks.ring_work()
     _tidy()
     expecting.refresh()
+
+
+def _note_held_back() -> None:
+    """Batches that do not run for reasons of their tenant's: whatever ends the pause, it is remembered."""
+    held = Q(tenant__suspended=True) | ~Q(paused_reason="")
+    for pk in Batch.objects.filter(held, status__in=states.ACTIVE, held_back=False).values_list("pk", flat=True):
+        Batch.objects.filter(pk=pk).update(held_back=True)
 
 
 def _expire_late() -> None:

@@ -3,17 +3,17 @@
 from django.db import transaction
 
 from billing import ledger
-from billing.ledger import Kind
+from billing.ledger import Account, Kind
 from billing.models import LedgerEntry
 from tenants import admission
 
-ALONE = (Kind.SLA_CREDIT, Kind.CREDIT_GRANT, Kind.CREDIT_PURCHASE)
-WITH_CHARGE = (Kind.BATCH_CHARGE, Kind.CREDIT_USE, Kind.SLA_CREDIT)
-KINDS = (Kind.BATCH_CHARGE, *ALONE)  # that an operator may take back: an invoice's own entries follow its status
+CREDITS = (Kind.SLA_CREDIT, Kind.CREDIT_GRANT, Kind.CREDIT_PURCHASE)
+KINDS = (Kind.BATCH_CHARGE, *CREDITS)  # that an operator may take back: an invoice's own entries follow its status
+ALONG = (Kind.CREDIT_USE, Kind.SLA_CREDIT)  # with a charge, in this order: credits come back before others go
 
 
 class NotCorrectable(ValueError):
-    """There is no such entry, or it was taken back before."""
+    """There is no such entry, it was taken back before, or its credits are spent."""
 
 
 def take_back(kind: str, reference: str, note: str) -> list[LedgerEntry]:
@@ -22,12 +22,14 @@ def take_back(kind: str, reference: str, note: str) -> list[LedgerEntry]:
     entry = LedgerEntry.objects.filter(kind=kind, reference=reference).first()
     if entry is None:
         raise NotCorrectable(f"There is no entry {kind} of {reference}.")
-    kinds = WITH_CHARGE if kind == Kind.BATCH_CHARGE else (kind,)
     with transaction.atomic():
         admission.lock(entry.tenant_id)
-        first = ledger.correct(entry, note)
-        if first is None:
+        if kind in CREDITS and ledger.balance(entry.tenant_id, Account.CREDITS) < entry.amount:
+            raise NotCorrectable(f"Not all credits of {reference} are left: correct first what they paid for.")
+        made = [ledger.correct(entry, note)]
+        if made == [None]:
             raise NotCorrectable(f"{kind} of {reference} was corrected before.")
-        along = LedgerEntry.objects.filter(kind__in=kinds, reference=reference).exclude(pk=entry.pk).order_by("pk")
-        made = [ledger.correct(other, note) for other in along]
-    return [first, *(correction for correction in made if correction)]
+        if kind == Kind.BATCH_CHARGE:
+            along = {other.kind: other for other in LedgerEntry.objects.filter(kind__in=ALONG, reference=reference)}
+            made += [ledger.correct(along[other], note) for other in ALONG if other in along]
+    return [correction for correction in made if correction]

@@ -22,13 +22,16 @@ def flag(name: str, default: bool = False) -> bool:
     raise ImproperlyConfigured(f"{name}={raw!r} is neither yes nor no: use 1 or 0.")
 
 
-def number(name: str, default: int) -> int:
-    """A whole number. Raises ImproperlyConfigured on anything else."""
+def number(name: str, default: int, least: int | None = None, most: int | None = None) -> int:
+    """A whole number, within bounds where there are any. Raises ImproperlyConfigured on anything else."""
     raw = os.environ.get(name, "")
     try:
-        return int(raw) if raw else default
+        value = int(raw) if raw else default
     except ValueError:
         raise ImproperlyConfigured(f"{name}={raw!r} is not a whole number.") from None
+    if (least is not None and value < least) or (most is not None and value > most):
+        raise ImproperlyConfigured(f"{name}={raw!r} is not from {least} to {most}.")
+    return value
 
 
 def words(name: str, default: str = "") -> list[str]:

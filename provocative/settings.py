@@ -164,6 +164,9 @@ Q_CLUSTER: dict[str, Any] = {
     "ALT_CLUSTERS": {"runners": {**_cluster(2 * RUNNERS, RUNNER_SECONDS + 900), "recycle": 20, "scheduler": False}},
 }
 
+# --- money ---------------------------------------------------------------------------------------------------------
+SLA_CREDIT_PERCENT = env.number("PROVOCATIVE_SLA_CREDIT_PERCENT", 50, least=0, most=100)
+
 # --- webhooks ------------------------------------------------------------------------------------------------------
 STRIPE_API_KEY = os.environ.get("STRIPE_API_KEY", "")  # none: statements alone
 STRIPE_API_BASE = os.environ.get("STRIPE_API_BASE", "https://api.stripe.com")

@@ -116,7 +116,7 @@ def agrees(owner: Person, story: Story) -> str:
     """The batch against what its owner was told; its status."""
     batch = Batch.objects.get(pk=story.pk)
     ledgers_agree(owner, batch)
-    assert LedgerEntry.objects.filter(reference=story.public_id).count() == 1
+    assert LedgerEntry.objects.filter(kind="batch_charge", reference=story.public_id).count() == 1
     kept = set(Result.objects.filter(batch=batch).values_list("line", flat=True))
     assert story.finished <= kept, "a finished line was lost"
     counts = owner.batch(story.public_id)["request_counts"]

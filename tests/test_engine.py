@@ -35,6 +35,11 @@ def submit(owner: Person, lines: list[Any]) -> Batch:
     return batch
 
 
+def charged(batch: Batch) -> int:
+    """Pico-USD in the ledger."""
+    return int(LedgerEntry.objects.get(kind="batch_charge", reference=batch.public_id).amount)
+
+
 def ledgers_agree(owner: Person, batch: Batch) -> None:
     """Requests at the upstream are checked by each test; here: output lines = rows, charges = rows = ledger."""
     batch.refresh_from_db()
@@ -42,7 +47,7 @@ def ledgers_agree(owner: Person, batch: Batch) -> None:
     assert [line["custom_id"] for line in output] == [f"line:{n}" for n in range(batch.total)]
     results = Result.objects.filter(batch=batch)
     assert set(Counter(results.values_list("line", flat=True)).values()) <= {1}
-    assert sum(results.values_list("cost", flat=True)) == batch.cost == LedgerEntry.objects.get(reference=batch).amount
+    assert sum(results.values_list("cost", flat=True)) == batch.cost == charged(batch)
     delivered = [line for line in output if (line["response"] or {}).get("status_code") == 200]
     assert len(delivered) == batch.completed
     usages = [line["response"]["body"]["usage"] for line in delivered]

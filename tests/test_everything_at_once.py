@@ -117,7 +117,9 @@ def agrees(batch: Batch) -> None:
     results = Result.objects.filter(batch=batch)
     assert results.count() == batch.completed + batch.failed
     assert (results.aggregate(sum=Sum("cost"))["sum"] or 0) == batch.cost
-    charges = LedgerEntry.objects.filter(reference=batch.public_id).values_list("amount", flat=True)
+    charges = LedgerEntry.objects.filter(kind="batch_charge", reference=batch.public_id).values_list(
+        "amount", flat=True
+    )
     assert list(charges) == ([] if batch.status == Status.FAILED else [batch.cost])
     assert metered(batch) == {name: getattr(batch, name) for name in metering.MEASURES}
     undelivered = batch.total - batch.completed

@@ -89,7 +89,7 @@ class Service(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        for rows in (LedgerEntry, Metered, Result, Segment, Slice, Permit, Runner, Batch, File, OrmQ):
+        for rows in (Metered, Result, Segment, Slice, Permit, Runner, Batch, File, OrmQ):
             rows.objects.all().delete()
         self.batches: list[Known] = []
         self.stalled: list[Stalled] = []
@@ -263,7 +263,9 @@ class Service(RuleBasedStateMachine):
         assert (batch.completed, batch.failed) == (len(done) - failed, failed)
         assert batch.cost == sum(cost for _, _, cost in rows)
         assert metered(batch) == {name: getattr(batch, name) for name in metering.MEASURES}
-        charges = list(LedgerEntry.objects.filter(reference=batch.public_id).values_list("amount", flat=True))
+        charges = list(
+            LedgerEntry.objects.filter(kind="batch_charge", reference=batch.public_id).values_list("amount", flat=True)
+        )
         charged = batch.status in TERMINAL and batch.status != Status.FAILED
         assert charges == ([batch.cost] if charged else [])
         if batch.status in TERMINAL:

@@ -8,6 +8,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from batches import attainment
 from batches.api import downloads, fields, paging
 from batches.api.serializers import unix
 from billing import invoicing, money, statement
@@ -108,9 +109,11 @@ def _title(invoice: Invoice) -> dict[str, Any]:
 
 def _whole(invoice: Invoice, entries: QuerySet[LedgerEntry]) -> dict[str, Any]:
     parts = statement.parts(invoice)
+    kept = attainment.of_month(invoice.month, invoice.tenant_id).get(invoice.tenant_id, attainment.Attainment())
     sums = statement.sums(invoice, parts)
     return _title(invoice) | {
         "sums": {f"{name}_usd": money.usd(amount) for name, amount in sums.items()},
+        "sla": {"batches": kept.batches, "met": kept.met, "attainment": kept.share},
         "lines": [_line(line) for line in invoicing.lines(invoice)],
         "entry_counts": {kind: part.entries for kind, part in sorted(parts.items())},
         "entries": [_entry(entry) for entry in entries[:SHOWN_ENTRIES]],

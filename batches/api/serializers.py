@@ -64,6 +64,7 @@ def _common(batch: Any, status: Status, errors: dict[str, Any] | None) -> dict[s
         "usage": _usage(batch),
         "prefix_cache": _prefix_cache(batch),
         "cost": _cost(batch, status),
+        "sla": {"met": batch.sla_met, "credit_usd": money.usd(batch.sla_credit)},
         "paused_reason": batch.paused_reason or None,
         "max_cost_usd": None if batch.max_cost is None else money.usd(batch.max_cost),
         "max_error_rate": batch.max_error_rate,

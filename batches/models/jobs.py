@@ -83,6 +83,9 @@ class Batch(models.Model):
     paused_reason = models.CharField(
         max_length=20, default="", db_default="", blank=True, help_text="What paused it. In in_progress alone."
     )
+    held_back = models.BooleanField(
+        default=False, db_default=False, help_text="It was paused, or its tenant suspended: 24 hours are not promised."
+    )
     created_at = models.DateTimeField()
     deadline = models.DateTimeField()
     in_progress_at = models.DateTimeField(null=True, blank=True)
@@ -112,6 +115,10 @@ class Batch(models.Model):
         db_default=0,
         help_text="Pico-USD that it may cost, as far as that is known.",
     )
+    sla_met = models.BooleanField(
+        null=True, blank=True, help_text="Whether it was there at its deadline; null: not ended, or not promised."
+    )
+    sla_credit = PicoField(default=0, db_default=0, help_text="Pico-USD given because it was not.")
     rates = models.TextField(default="{}", help_text="JSON: model -> frozen batch rates, pico-USD per million tokens.")
     plan_key = models.CharField(max_length=200, default="", blank=True, help_text="The object that slices are cut of.")
     errors = models.TextField(default="", blank=True, help_text="JSON list of what is wrong with the input.")
@@ -124,6 +131,7 @@ class Batch(models.Model):
         verbose_name_plural = "batches"
         indexes = [
             models.Index(fields=["tenant", "-id"], name="batch_of_tenant"),
+            models.Index(fields=["tenant", "ended_at"], name="batch_promised", condition=Q(sla_met__isnull=False)),
             models.Index(fields=["status", "id"], name="batch_active", condition=Q(status__in=ACTIVE)),
         ]
 

@@ -1,9 +1,10 @@
 """What every operator command shares: verbs, one line of JSON an object, and errors that say what to do."""
 
 import json
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -12,7 +13,15 @@ from django.db import DatabaseError
 from tenants.models import Tenant
 
 
-class VerbCommand(BaseCommand):
+class DocumentCommand(BaseCommand):
+    """A command that prints documents."""
+
+    def say(self, document: dict[str, Any]) -> None:
+        """One object on one line of stdout."""
+        self.stdout.write(json.dumps(document))
+
+
+class VerbCommand(DocumentCommand):
     """`manage.py NOUN VERB …`: a subclass adds each verb with its arguments and the method that does it."""
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -35,10 +44,6 @@ class VerbCommand(BaseCommand):
             options["call"](**{name: value for name, value in options.items() if name in names})
         except DatabaseError as error:
             raise CommandError(f"The database can't do it: `manage.py migrate` makes its tables. {error}") from None
-
-    def say(self, document: dict[str, Any]) -> None:
-        """One object on one line of stdout."""
-        self.stdout.write(json.dumps(document))
 
 
 def tenant_named(name: str) -> Tenant:
@@ -69,6 +74,14 @@ def short_text(most: int) -> Callable[[str], str]:
         return text
 
     return short
+
+
+def month(text: str) -> date:
+    """An argument's type: YYYY-MM, as its first day."""
+    try:
+        return date.fromisoformat(f"{text}-01" if re.fullmatch("2[0-9]{3}-[0-9]{2}", text) else "")
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no month: write 2026-11") from None
 
 
 def shown_time(moment: datetime | None) -> str | None:

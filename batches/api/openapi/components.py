@@ -126,6 +126,12 @@ COST = record(
     reserved_usd=maybe(USD, "What it may come to, while that is reserved; null before it is known and after the end."),
 )
 
+PROMISE = record(
+    "How the 24 hours were kept.",
+    met=maybe(boolean(), "Whether it ended in time; null before its end, and where nothing was promised."),
+    credit_usd=USD | {"description": "Credits that you got because it did not."},
+)
+
 _COMMON: dict[str, Shape] = {  # of both surfaces
     "object": constant("batch"),
     "model": maybe(text(), "The one model of all lines; null before validation, and when lines name several."),
@@ -147,6 +153,7 @@ _COMMON: dict[str, Shape] = {  # of both surfaces
     "usage": ref("Usage"),
     "prefix_cache": ref("PrefixCache"),
     "cost": ref("Cost"),
+    "sla": ref("Promise"),
     "paused_reason": maybe(text(enum=list(caps.REASONS)), "What paused the batch: a cap, or its tenant's limit."),
     "max_cost_usd": maybe(USD),
     "max_error_rate": maybe(number()),
@@ -253,5 +260,6 @@ def schemas() -> dict[str, Shape]:
         "Usage": USAGE,
         "PrefixCache": PREFIX_CACHE,
         "Cost": COST,
+        "Promise": PROMISE,
         "Error": error(),
     }

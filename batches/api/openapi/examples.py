@@ -39,6 +39,7 @@ _COMMON: dict[str, Any] = {
     "usage": USAGE,
     "prefix_cache": {"cached_tokens": 104, "input_tokens": 107, "share": 0.972},
     "cost": {"usd": "0.00001335", "currency": "usd", "discount": "0.5", "reserved_usd": None},
+    "sla": {"met": True, "credit_usd": "0"},
     "paused_reason": None,
     "max_cost_usd": None,
     "max_error_rate": None,
@@ -60,6 +61,7 @@ _FRESH = {
     | {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}},
     "prefix_cache": {"cached_tokens": 0, "input_tokens": 0, "share": None},
     "cost": {"usd": "0", "currency": "usd", "discount": None, "reserved_usd": None},
+    "sla": {"met": None, "credit_usd": "0"},
 }
 SUBMITTED = {**BATCH, **_FRESH, "completed_count": 0}
 CREATED = {**OPENAI_BATCH, **_FRESH}
@@ -158,6 +160,7 @@ INVOICE = INVOICE_TITLE | {
         "carried_over_usd": "0",
         "rounding_usd": "-0.00400000125",
     },
+    "sla": {"batches": 1, "met": 0, "attainment": 0.0},
     "lines": [
         {
             "model": "org/llama-3.1-8b",

@@ -3,7 +3,20 @@
 from batches.api.openapi import components, examples
 from batches.api.openapi import operations as op
 from batches.api.openapi.account import DAY
-from batches.api.openapi.shapes import Shape, constant, listed, maybe, moment, page, record, ref, table, text, whole
+from batches.api.openapi.shapes import (
+    Shape,
+    constant,
+    listed,
+    maybe,
+    moment,
+    number,
+    page,
+    record,
+    ref,
+    table,
+    text,
+    whole,
+)
 from batches.api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from billing.ledger import Kind
 from billing.models import Invoice
@@ -55,6 +68,12 @@ SCHEMAS = {
         "A month of the tenant's, closed, with what it is made of.",
         **_TITLE,
         sums=record("They come to `total_usd`; without the rounding to `due_usd`.", **_SUMS),
+        sla=record(
+            "How the batches that ended in the month kept their 24 hours, where they were promised.",
+            batches=whole(minimum=0),
+            met=whole(minimum=0),
+            attainment=maybe(number(minimum=0, maximum=1), "The quotient, rounded down; null of none."),
+        ),
         lines=listed(_LINE, "By day and model; they come to `charges_usd`."),
         entry_counts=table(whole(minimum=1), "How many entries of each kind are on it."),
         entries=listed(ref("InvoiceEntry"), "Beside charges and the use of credits; the first 100."),

@@ -1,6 +1,5 @@
 """`manage.py invoice close | list | pay | write-off | send`: months into invoices, and what becomes of them."""
 
-from argparse import ArgumentTypeError
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -11,17 +10,9 @@ from django.core.management.base import CommandError
 from billing import invoicing, money
 from billing.models import Invoice
 from tenants import clock
-from tenants.management.console import VerbCommand, short_text, shown_time, tenant_named
+from tenants.management.console import VerbCommand, month, short_text, shown_time, tenant_named
 
 NOTE = short_text(200)
-
-
-def month(text: str) -> date:
-    """An argument's type: YYYY-MM."""
-    try:
-        return date.fromisoformat(f"{text}-01")
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is no month: write 2026-11") from None
 
 
 class Command(VerbCommand):
