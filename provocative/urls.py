@@ -4,8 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from batches.api import account, batches, billing, files, live, native, preflight, reference, webhooks
-from batches.api import account, batches, files, invoices, live, native, preflight, reference, webhooks
+from batches.api import account, batches, billing, files, invoices, live, native, preflight, reference, webhooks
 from batches.web import pages
 from provocative import health
 

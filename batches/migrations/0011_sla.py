@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('batches', '0009_charge_lines'),
+        ('batches', '0010_reserved'),
         ('tenants', '0002_limits'),
     ]
 
