@@ -14,8 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.core.files.storage import default_storage
 
@@ -110,11 +108,22 @@ def _as_disk_error(key: str) -> Iterator[None]:
     """A storage's own exceptions as those of a disk: FileNotFoundError, or another OSError."""
     try:
         yield
-    except ClientError as error:
-        missing = error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}
-        raise (FileNotFoundError if missing else OSError)(f"object {key}: {error}") from error
-    except (BotoCoreError, Boto3Error) as error:
-        raise OSError(f"object {key}: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:
+        if fault := _s3_fault(key, error):
+            raise fault from error
+        raise
+
+
+def _s3_fault(key: str, error: Exception) -> OSError | None:
+    from boto3.exceptions import Boto3Error  # noqa: PLC0415 - slow to import, and a folder needs none of it
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    if not isinstance(error, ClientError | BotoCoreError | Boto3Error):
+        return None
+    missing = isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}
+    return (FileNotFoundError if missing else OSError)(f"object {key}: {error}")
 
 
 def read(key: str, start: int, length: int) -> bytes:

@@ -6,7 +6,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from botocore.config import Config
 from django.core.exceptions import ImproperlyConfigured
 
 FALSE, TRUE = {"", "0", "false", "no", "off"}, {"1", "true", "yes", "on"}
@@ -73,6 +72,8 @@ def storage(url: str, folder: Path) -> dict[str, object]:
             "BACKEND": "django.core.files.storage.FileSystemStorage",
             "OPTIONS": {"location": str(folder), "base_url": None},
         }
+    from botocore.config import Config  # noqa: PLC0415 - slow to import, and a folder needs none of it
+
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.hostname:
         raise ImproperlyConfigured("STORAGE_URL must be s3://KEY:SECRET@BUCKET?endpoint_url=http://…&region=…")
