@@ -24,7 +24,7 @@ from tests.test_engine import ledgers_agree, numbered, submit
 from tests.witness import Witness, request_line
 
 Work = Callable[..., None]
-LINES, SLOTS, FLUSH, AHEAD = 120, 8, 12, 4
+LINES, SLOTS, FLUSH, AHEAD = 80, 8, 12, 4
 AGAIN = SLOTS + FLUSH + AHEAD + 2 * SLOTS  # in flight, and a flush window: two turns end with what came meanwhile
 
 
