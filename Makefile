@@ -11,6 +11,9 @@ COMPAT := .venv-compat/.installed
 # mostly wait. The three parts of `make test` should take about as long as each other.
 PROCESSES := tests/core $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite openapi upstream_faults adaptive)
 
+# the tests start many processes, and none should compile again what the one before it has
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo run test test-processes test-sqlite test-postgres soak compat lint format bench clean
 
 help: ## Show this list

