@@ -99,7 +99,7 @@ def quick_passwords() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_clients() -> Iterator[None]:
-    """Look for the static files once: the middleware does it for each new client, 45 ms."""
+    """Look for the static files once: the middleware does it for each new client."""
     find = WhiteNoiseMiddleware.add_files_from_finders
     known: dict[str, Any] = {}
 

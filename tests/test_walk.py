@@ -70,6 +70,7 @@ ROUTES = {
     "v1/models/<path:model_id>": Route(READ),
     "v1/usage": Route(READ),
     "v1/limits": Route(READ),
+    "v1/billing": Route(READ),
     "v1/invoices": Route(READ, queries=(("after", "invoice_id"),)),
     "v1/invoices/<str:invoice_id>": Route(READ),
     "v1/invoices/<str:invoice_id>/entries": Route(READ),
