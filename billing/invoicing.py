@@ -51,7 +51,7 @@ def current() -> date:
 def waiting(before: date) -> QuerySet[LedgerEntry]:
     """Entries of all tenants from before that day which are on no invoice, and belong on one."""
     rows = LedgerEntry.objects.filter(invoiced=None, created_at__lt=clock.midnight(before))
-    return rows.exclude(kind__in=SETTLING)
+    return rows.exclude(kind__in=SETTLING).exclude(reverses__kind__in=SETTLING)
 
 
 def close_all(tenant: int | None = None) -> list[Invoice]:

@@ -16,7 +16,7 @@ from tests.conftest import Person
 from tests.core import searched
 from tests.test_ledger import race
 
-OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)
+OCTOBER, NOVEMBER, DECEMBER = date(2026, 10, 1), date(2026, 11, 1), date(2026, 12, 1)
 USD = 10**12
 
 
@@ -130,6 +130,7 @@ def test_an_invoice_is_settled_once_and_may_be_paid_after_all(owner: Person, at:
     assert sorted(paid) == [False] * 15 + [True]
     assert not invoicing.write_off(invoice, "no more")
     assert Invoice.objects.get().status == "paid"
+    assert not invoicing.waiting(DECEMBER).exists(), "what undid the loss is no charge"
     assert {account: ledger.balance(owner.tenant.pk, account) for account in ("receivable", "cash", "loss")} == {
         "receivable": 0,
         "cash": -USD,
