@@ -11,6 +11,8 @@ from batches.engine import leases
 from batches.models import Batch, Slice
 from batches.webhooks import delivering, endpoints
 from batches.webhooks import leasing as deliveries
+from billing import tasks as billing_tasks
+from billing.stripe import sending
 from tenants import clock
 
 STALE = timedelta(seconds=5)  # a step nobody took up in this time is rung for again
@@ -27,6 +29,7 @@ def sweep() -> None:
     _ring_due_deliveries()
     lifecycle.go_on()
     alerting.look_around()
+    _ring_due_invoices()
     if _claimable_slices():
         tasks.ring_work()
     _tidy()
@@ -68,6 +71,12 @@ def _ring_due_deliveries() -> None:
     """Webhooks whose next attempt has come, or whose task was lost."""
     if not tasks.chores_waiting() and delivering.is_due():
         tasks.ring_deliver()
+
+
+def _ring_due_invoices() -> None:
+    """Invoices that Stripe has not got yet."""
+    if not tasks.chores_waiting() and sending.is_due():
+        billing_tasks.ring_send_invoices()
 
 
 def _claimable_slices() -> bool:

@@ -106,6 +106,7 @@ def install_schedules() -> None:
         ("batches.tasks.sweep", {"schedule_type": Schedule.MINUTES, "minutes": 1}),
         ("batches.tasks.remove_orphans", {"schedule_type": Schedule.DAILY}),
         ("billing.tasks.close_months", {"schedule_type": Schedule.DAILY}),
+        ("billing.tasks.refresh_invoices", {"schedule_type": Schedule.HOURLY}),
     ):
         Schedule.objects.update_or_create(name=task.rpartition(".")[2], defaults={"func": task, **often})
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Min, QuerySet, Sum
 
-from billing import ledger, money
+from billing import ledger, money, tasks
 from billing.ledger import Account, Kind
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from tenants import admission, clock
@@ -99,6 +99,8 @@ def close(tenant: int, month: date) -> Invoice | None:
             entries += [carried] if carried else []
         _total(invoice, max(due, 0))
         InvoicedEntry.objects.bulk_create(InvoicedEntry(entry=entry, invoice=invoice) for entry in entries)
+        if invoice.send_at:
+            tasks.ring_send_invoices()
     return invoice
 
 

@@ -1,5 +1,9 @@
-"""The django-q2 tasks of the money: idempotent, harmless to lose, repeat or delay. As in batches/tasks.py nothing of
-the product is imported at its top."""
+"""What is done for money in the background. As batches/tasks.py: hints, that import nothing of the product up here."""
+
+from django_q.tasks import async_task
+
+CHORES = "chores"
+SENDING, REFRESHING = 300, 600  # seconds: well below a chore's timeout
 
 
 def close_months() -> None:
@@ -7,3 +11,23 @@ def close_months() -> None:
     from billing import invoicing
 
     invoicing.close_all()
+
+
+def send_invoices() -> None:
+    """Send to Stripe what is due."""
+    from billing.stripe import sending
+
+    sending.send_due(SENDING)
+
+
+def refresh_invoices() -> None:
+    """Ask Stripe what became of what is open."""
+    from billing.stripe import client, settling
+
+    if client.configured():
+        settling.refresh(REFRESHING)
+
+
+def ring_send_invoices() -> None:
+    """In the caller's transaction: the row and the invoice it announces land together."""
+    async_task("billing.tasks.send_invoices", q_options={"cluster": CHORES})

@@ -184,6 +184,7 @@ LOGGING = {
     "loggers": {
         "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "httpx": {"level": "WARNING"},
+        "stripe": {"level": "WARNING"},  # at DEBUG it writes bodies
         "httpcore": {"level": "WARNING"},  # at DEBUG it writes headers
         "django.security.DisallowedHost": {"level": "CRITICAL"},  # anybody can send a wrong one
         "django.request": {"level": "ERROR"},  # a refused request is the client's news, not the operator's

@@ -4,8 +4,21 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from batches.api import account, batches, billing, files, invoices, live, native, preflight, reference, webhooks
+from batches.api import (
+    account,
+    batches,
+    billing,
+    files,
+    invoices,
+    live,
+    native,
+    payments,
+    preflight,
+    reference,
+    webhooks,
+)
 from batches.web import pages
+from billing.stripe import webhook
 from provocative import health
 
 urlpatterns = [
@@ -47,6 +60,10 @@ urlpatterns = [
     path("v1/webhook_endpoints/<str:endpoint_id>/deliveries", webhooks.deliveries),
     path("v1/webhook_endpoints/<str:endpoint_id>/deliveries/<str:delivery_id>/replay", webhooks.replay),
     path("v1/limits", account.limits),
+    # payments: pages of Stripe's, and what it tells
+    path("v1/billing/checkout", payments.checkout),
+    path("v1/billing/portal", payments.portal),
+    path("stripe/webhook", webhook.receive),
     # the description of all these
     path("v1/openapi.json", reference.openapi),
     # people

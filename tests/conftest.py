@@ -26,7 +26,8 @@ from batches.models import Batch, Upstream
 from billing import prices
 from tenants import keys
 from tenants.models import Tenant
-from tests import documented, environment
+from tests import documented, environment, fakestripe
+from tests.fakestripe import FakeStripe
 from tests.receiver import Receiver
 from tests.witness import Witness
 
@@ -192,6 +193,15 @@ def receiver(settings: Any) -> Iterator[Receiver]:
     settings.WEBHOOK_NETWORKS = [ip_network("127.0.0.0/8")]
     with Receiver() as receiver:
         yield receiver
+
+
+@pytest.fixture
+def stripe(settings: Any) -> Iterator[FakeStripe]:
+    """A Stripe of our own, that the operator has set up."""
+    with FakeStripe() as fake:
+        settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = fakestripe.KEY, fake.url
+        settings.STRIPE_WEBHOOK_SECRET = fakestripe.SECRET
+        yield fake
 
 
 @pytest.fixture

@@ -14,6 +14,9 @@ class Customer(models.Model):
     alerted_month = models.DateField(null=True, blank=True, help_text="First day of the month of the last alert.")
     alerted_percent = models.PositiveSmallIntegerField(default=0, help_text="Of the limit, in that month.")
     stripe_id = models.CharField(max_length=64, null=True, blank=True, unique=True, help_text="cus_…")
+    stripe_reference = models.CharField(max_length=40, default="", blank=True, help_text="Its name for us at Stripe.")
+    stripe_asked_at = models.DateTimeField(null=True, blank=True, help_text="When Stripe was first asked to make it.")
+    stripe_read_at = models.DateTimeField(null=True, blank=True, help_text="When the two below were last asked for.")
     can_pay = models.BooleanField(default=False, help_text="Stripe has a payment method for it.")
     past_due_since = models.DateTimeField(null=True, blank=True, help_text="Its new batches are refused.")
 

@@ -18,13 +18,14 @@ from batches.api.openapi import (
     native,
     openai,
     operations,
+    payments,
     preflight,
     reference,
     webhooks,
 )
 from batches.api.openapi.shapes import Shape
 
-ROOMS = (native, preflight, openai, account, billing, invoices, webhooks, reference)
+ROOMS = (native, preflight, openai, account, billing, invoices, payments, webhooks, reference)
 OPERATIONS = {name: operation for room in ROOMS for name, operation in room.OPERATIONS.items()}
 TAGS = {
     native.TAG: "One request to submit, results in the order of the input.",
@@ -32,6 +33,7 @@ TAGS = {
     openai.BATCHES: "`/v1/batches` of OpenAI's SDK, unmodified. The same batches, with the same ids.",
     account.TAG: "Models, usage, limits, billing.",
     invoices.TAG: "What your months came to.",
+    payments.TAG: "Pages of Stripe's, where the operator takes payments by it.",
     webhooks.TAG: "Be told of the ends of batches, as OpenAI's SDK manages it.",
     reference.TAG: "",
 }
@@ -77,6 +79,7 @@ def complete(result: Shape, **_: Any) -> Shape:
             **account.SCHEMAS,
             **billing.SCHEMAS,
             **invoices.SCHEMAS,
+            **payments.SCHEMAS,
             **webhooks.SCHEMAS,
         },
         "responses": operations.shared_refusals(),
