@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import date, timedelta
 from io import StringIO
 from typing import Any
@@ -17,17 +18,24 @@ from django.db.models import F, Sum
 
 from batches.models import Batch, Result, Upstream, Usage
 from billing import invoicing, ledger, money, prices
+from billing import tasks as billing_tasks
 from billing.ledger import Account, Kind
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
+from billing.stripe import checkout
 from tenants import clock
 from tests import crashes
 from tests.conftest import Person, unprotected
+from tests.fakestripe import FakeStripe
+from tests.stripes import deliver, month
 from tests.test_engine import numbered, when
 from tests.test_ledger import charge
 from tests.witness import Witness, request_line
 
 Work = Callable[..., None]
-HALF = {"witness": (500_000, 250_000, 1_000_000), "other": (37_500, 37_500, 150_000)}  # pico-USD a token
+HALF = {
+    "witness": (500_000_000, 250_000_000, 1_000_000_000),
+    "other": (37_500_001, 37_500_001, 150_000_000),
+}  # pico-USD a token
 
 
 def reconcile(*options: str) -> list[dict[str, Any]]:
@@ -66,12 +74,18 @@ def pico_of(output: list[dict[str, Any]]) -> int:
 
 
 def test_a_thousand_lines_with_faults_come_to_one_number_everywhere(
-    owner: Person, witness: Witness, work: Work, next_month: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    owner: Person,
+    witness: Witness,
+    work: Work,
+    stripe: FakeStripe,
+    next_month: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where their price changes in the middle: a batch keeps those it began with."""
     monkeypatch.setattr("batches.core.retrying.BACKOFF_BASE", 0.2)
     Upstream.objects.create(model="other", base_url=witness.base_url, max_in_flight=32)
-    prices.set_price("other", "0.075", "0.30")
+    prices.set_price("witness", "1000", "2000", "500")
+    prices.set_price("other", "75.000002", "300")
     rates = {"500": 0.03, "503": 0.02, "429": 0.03, "reset": 0.02, "html": 0.01, "truncate": 0.02}
     witness.configure(fault_rates=rates, lasting_rates={"400": 0.02, "no-usage": 0.02, "cached-2": 0.3}, seed=11)
     lines = [request_line(str(n), custom_id=f"line:{n}", model=("witness", "other")[n % 3 == 0]) for n in range(1_000)]
@@ -92,8 +106,22 @@ def test_a_thousand_lines_with_faults_come_to_one_number_everywhere(
     next_month()
     [invoice] = invoicing.close_all()
     assert invoice.due == sum(line.amount for line in invoicing.lines(invoice)) == pico
+    page = checkout.setup(owner.tenant.pk, "https://a.example/", "https://a.example/")
+    stripe.objects.complete(page["id"])  # the tenant leaves a card
+    deliver(stripe)
+    billing_tasks.send_invoices()
+    [found] = stripe.objects.of("invoice")
+    assert found["metadata"]["exact_usd"] == money.usd(pico)
+    assert found["subtotal"] == invoice.cents == money.cents(pico) > 100
+    stripe.objects.collect()
+    assert set(deliver(stripe)) == {200}
+    assert stripe.objects.charges == [(found["id"], invoice.cents)]
+    assert (Invoice.objects.get().status, ledger.balance(owner.tenant.pk, Account.RECEIVABLE)) == ("paid", 0)
     assert reconcile() == []
-    print(f"1,000 lines, {done['failed_count']} failed, {pico} pico-USD in output, rows, batch, usage, ledger, invoice")
+    print(
+        f"1,000 lines, {done['failed_count']} failed: {money.usd(pico)} USD in output, rows, batch, usage, ledger, invoice,"
+        f" Stripe; {invoice.cents} cents on the invoice and at Stripe"
+    )
 
 
 @pytest.fixture
@@ -176,6 +204,41 @@ def test_each_planted_error_is_named(closed: Invoice, owner: Person, outsider: P
     assert reconcile()
     assert not [finding for finding in reconcile("--since", "2999-01-01") if finding["check"] == "results_cost"]
     print(f"{len(PLANTED)} planted errors, each named")
+
+
+AT_STRIPE: dict[str, Callable[[FakeStripe, Any], Any]] = {
+    "cents_at_stripe": lambda _, found: found.update(subtotal=1),
+    "exact_sum_at_stripe": lambda _, found: found["metadata"].update(exact_usd="1.1"),
+    "status_at_stripe": lambda _, found: found.update(status="uncollectible"),
+    "invoice_at_stripe": lambda stripe, found: stripe.objects.create_invoice(
+        {"customer": found["customer"], "metadata": dict(found["metadata"])}
+    ),
+    "unknown_invoice_at_stripe": lambda _, found: found["metadata"].update(invoice="inv_nobodys"),
+    "not_sent_to_stripe": lambda *_: Invoice.objects.update(
+        sent_at=None, created_at=F("created_at") - timedelta(days=2)
+    ),
+}
+
+
+def test_each_planted_error_at_stripe_is_named(owner: Person, stripe: FakeStripe) -> None:
+    invoice = month(owner, ("a", 3 * money.PICO + 7))
+    billing_tasks.send_invoices()
+    [found] = stripe.objects.of("invoice")
+    known = {item["check"] for item in reconcile()}  # charges here have no batch
+    assert known == {"charge_without_batch"}
+    for check, plant in AT_STRIPE.items():
+        before, there = deepcopy(found), Invoice.objects.values("sent_at", "created_at").get()
+        made = {each["id"] for each in stripe.objects.of("invoice")}
+        plant(stripe, found)
+        fresh = [item for item in reconcile() if item["check"] not in known]
+        assert check in {item["check"] for item in fresh}, (check, fresh)
+        assert all(invoice.public_id in item["where"] or "inv_nobodys" in item["where"] for item in fresh)
+        for each in stripe.objects.of("invoice"):
+            if each["id"] not in made:
+                del stripe.objects.all[each["id"]]
+        found.update(before)
+        Invoice.objects.update(**there)
+    print(f"{len(AT_STRIPE)} planted errors at Stripe, each named")
 
 
 def test_racing_billers_that_are_killed_charge_each_batch_once(owner: Person) -> None:
