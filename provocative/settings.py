@@ -165,6 +165,7 @@ Q_CLUSTER: dict[str, Any] = {
 }
 
 # --- money ---------------------------------------------------------------------------------------------------------
+SELLER = os.environ.get("PROVOCATIVE_SELLER", "").replace("\\n", "\n")  # on invoices
 SLA_CREDIT_PERCENT = env.number("PROVOCATIVE_SLA_CREDIT_PERCENT", 50, least=0, most=100)
 
 # --- webhooks ------------------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ urlpatterns = [
     path("v1/invoices/<str:invoice_id>", invoices.invoice),
     path("v1/invoices/<str:invoice_id>/entries", invoices.entries),
     path("v1/invoices/<str:invoice_id>/csv", invoices.csv),
+    path("v1/invoices/<str:invoice_id>/pdf", invoices.pdf),
     # webhooks, as OpenAI's SDK manages them; the log is ours
     path("v1/webhook_event_types", webhooks.event_types),
     path("v1/webhook_endpoints", webhooks.endpoints),

@@ -75,6 +75,7 @@ ROUTES = {
     "v1/invoices/<str:invoice_id>": Route(READ),
     "v1/invoices/<str:invoice_id>/entries": Route(READ),
     "v1/invoices/<str:invoice_id>/csv": Route(READ),
+    "v1/invoices/<str:invoice_id>/pdf": Route(READ),
     "v1/webhook_event_types": Route(READ),
     "v1/webhook_endpoints": Route("GET HEAD POST", queries=(("after", "endpoint_id"),)),
     "v1/webhook_endpoints/<str:endpoint_id>": Route("GET HEAD POST DELETE"),

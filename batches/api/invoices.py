@@ -1,7 +1,10 @@
 """The tenant's invoices: /v1/invoices. What they are made of stands in billing/invoicing.py."""
 
+import hashlib
+import threading
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpResponse, HttpResponseNotModified
 from rest_framework.decorators import api_view
@@ -11,14 +14,16 @@ from rest_framework.response import Response
 from batches import attainment
 from batches.api import downloads, fields, paging
 from batches.api.serializers import unix
+from batches.attainment import Attainment
 from billing import invoicing, money, statement
 from billing.models import Invoice, LedgerEntry
 from tenants.authentication import tenant_of
-from tenants.errors import Refused
+from tenants.errors import Refused, busy
 
-CSV = "text/csv; charset=utf-8"
+CSV, PDF = "text/csv; charset=utf-8", "application/pdf"
 SHOWN_ENTRIES = 100  # in the invoice itself; all of them are a list of their own
-CSV_FORM = 1  # of its ETag: a larger one when other columns are written
+CSV_FORM, PDF_FORM = 1, 1  # of their ETags: a larger one when they are written otherwise
+_places = threading.BoundedSemaphore(8)  # PDFs being drawn or waited for
 
 
 @api_view(["GET", "HEAD"])
@@ -68,6 +73,44 @@ def csv(request: Request, invoice_id: str) -> HttpResponse:
     return _attached(HttpResponse(statement.as_csv(found), content_type=CSV), found, etag, "csv")
 
 
+@api_view(["GET", "HEAD"])
+def pdf(request: Request, invoice_id: str) -> HttpResponse:
+    """The same as a document. Its ETag is of what can change: the status, and the names on it."""
+    fields.query(request)
+    found = _invoice(request, invoice_id)
+    kept = _kept(found)
+    names = (tenant_of(request).name, settings.SELLER, found.stripe_url, bool(settings.STRIPE_API_KEY))
+    stands = repr((PDF_FORM, found.public_id, found.status, found.settled_at, *names, kept))
+    etag = f'"{hashlib.sha256(stands.encode()).hexdigest()}"'
+    if downloads.is_held(request, etag):
+        return _attached(HttpResponseNotModified(), found, etag, "pdf")
+    return _attached(HttpResponse(_drawn(found, _said(kept)), content_type=PDF), found, etag, "pdf")
+
+
+def _drawn(invoice: Invoice, kept: str) -> bytes:
+    """One is drawn, few wait for it: the web's threads are not all to stand in this line. Raises Refused 503."""
+    from billing import pdf as document  # noqa: PLC0415  # half a second, of the first that asks for one
+
+    if not _places.acquire(blocking=False):
+        raise busy()
+    try:
+        return document.render(invoice, kept)
+    finally:
+        _places.release()
+
+
+def _kept(invoice: Invoice) -> Attainment:
+    return attainment.of_month(invoice.month, invoice.tenant_id).get(invoice.tenant_id, Attainment())
+
+
+def _said(kept: Attainment) -> str:
+    """How 24 hours were kept, in words."""
+    if kept.share is None:
+        return ""
+    share = f"{kept.met * 10_000 // kept.batches / 100:.2f}%"
+    return f"24 hours: {kept.met} of {kept.batches} batches that ended in the month were there in time ({share})."
+
+
 def _attached(response: HttpResponse, invoice: Invoice, etag: str, ending: str) -> HttpResponse:
     response["ETag"] = etag
     response["Content-Disposition"] = downloads.disposition(f"{invoice.month:%Y-%m}_{invoice.public_id}.{ending}")
@@ -109,7 +152,7 @@ def _title(invoice: Invoice) -> dict[str, Any]:
 
 def _whole(invoice: Invoice, entries: QuerySet[LedgerEntry]) -> dict[str, Any]:
     parts = statement.parts(invoice)
-    kept = attainment.of_month(invoice.month, invoice.tenant_id).get(invoice.tenant_id, attainment.Attainment())
+    kept = _kept(invoice)
     sums = statement.sums(invoice, parts)
     return _title(invoice) | {
         "sums": {f"{name}_usd": money.usd(amount) for name, amount in sums.items()},

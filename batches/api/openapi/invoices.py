@@ -143,4 +143,12 @@ OPERATIONS = {
         parameters=_HELD,
         codes=FIND,
     ),
+    "GET /v1/invoices/{invoice_id}/pdf": op.Operation(
+        "downloadInvoicePdf",
+        TAG,
+        "An invoice as PDF",
+        _file("application/pdf", "The document.", {}, ""),
+        parameters=_HELD,
+        codes=FIND,
+    ),
 }
