@@ -24,6 +24,8 @@ from batches import tasks
 from batches.engine import runner
 from batches.models import Batch, Upstream
 from billing import prices
+from billing import tasks as billing_tasks
+from billing.models import Invoice
 from tenants import keys
 from tenants.models import Tenant
 from tests import documented, environment, fakestripe
@@ -202,6 +204,18 @@ def stripe(settings: Any) -> Iterator[FakeStripe]:
         settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = fakestripe.KEY, fake.url
         settings.STRIPE_WEBHOOK_SECRET = fakestripe.SECRET
         yield fake
+
+
+@pytest.fixture
+def sent(owner: Person, stripe: FakeStripe) -> Invoice:
+    """An invoice of the owner's that is at Stripe, where it has no payment method yet."""
+    from tests.stripes import USD, month
+
+    month(owner, ("a", 4 * USD + 1))
+    billing_tasks.send_invoices()
+    invoice = Invoice.objects.get()
+    assert invoice.sent_at
+    return invoice
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from billing import invoicing
-from billing.models import Invoice
+from billing import invoicing, ledger
+from billing.models import Customer, Invoice
 from tenants import clock
 from tests.conftest import Person
 from tests.fakestripe import FakeStripe, signed
@@ -45,3 +45,15 @@ def deliver(stripe: FakeStripe) -> list[int]:
     """The webhooks of what has happened since the last time, in order."""
     fresh, stripe.pushed = stripe.objects.events[stripe.pushed :], len(stripe.objects.events)
     return [post(event) for event in fresh]
+
+
+def status() -> str:
+    return Invoice.objects.get().status
+
+
+def past_due() -> bool:
+    return Customer.objects.get().past_due_since is not None
+
+
+def holdings(person: Person) -> dict[str, int]:
+    return {account: ledger.balance(person.tenant.pk, account) for account in ("receivable", "cash", "credits", "loss")}

@@ -63,6 +63,7 @@ def test_credits_are_bought_once(owner: Person, stripe: FakeStripe) -> None:
     assert ledger.balance(owner.tenant.pk, "cash") == -5025 * USD // 100
 
 
+@pytest.mark.sqlite_only
 def test_what_the_operator_sells_besides_is_no_credit(owner: Person, stripe: FakeStripe) -> None:
     session = stripe.objects.all[ask(owner, CHECKOUT, {"mode": "payment", "amount_usd": "5"}).json()["id"]]
     session["metadata"] = {}
@@ -70,6 +71,7 @@ def test_what_the_operator_sells_besides_is_no_credit(owner: Person, stripe: Fak
     assert set(deliver(stripe)) == {200} and ledger.balance(owner.tenant.pk, "credits") == 0
 
 
+@pytest.mark.sqlite_only
 def test_the_portal_is_opened(owner: Person, stripe: FakeStripe) -> None:
     answer = owner.post(PORTAL, {"return_url": "https://a.example/account"})
     assert answer.status_code == 200 and answer.json()["url"].startswith("https://portal.example/")

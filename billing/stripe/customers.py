@@ -107,5 +107,5 @@ def store(stripe_id: str, state: State) -> None:
 
 def forget(stripe_id: str) -> None:
     """It was deleted at Stripe: the tenant gets another one when it next needs one."""
-    nothing = {"stripe_id": None, "stripe_asked_at": None, "stripe_reference": "", "can_pay": False}
-    Customer.objects.filter(stripe_id=stripe_id).update(**nothing)
+    rows = Customer.objects.filter(stripe_id=stripe_id)
+    rows.update(stripe_id=None, stripe_asked_at=None, stripe_reference="", can_pay=False, past_due_since=None)

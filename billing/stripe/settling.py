@@ -1,12 +1,15 @@
 """What became of an invoice at Stripe, brought home: paid, written off, or still open."""
 
 import logging
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 from billing import invoicing
 from billing.models import Customer, Invoice
 from billing.stripe import checkout, client, customers
-from billing.stripe.client import Object
+from billing.stripe.client import Failed, Object
 from tenants import clock
 
 GIVEN_UP = {"void": "It was voided at Stripe.", "uncollectible": "It was marked uncollectible at Stripe."}
@@ -40,24 +43,40 @@ def settle(invoice: Invoice, found: Object) -> None:
 
 def refresh(seconds: float) -> None:
     """Ask Stripe about all that is open, in case its webhooks were lost; in no order, for about so long."""
-    until = clock.now() + timedelta(seconds=seconds)
-    _refresh_purchases()
-    sent = Invoice.objects.exclude(sent_at=None).exclude(stripe_id=None)
-    asked = set()
-    for invoice in sent.filter(status=Invoice.Status.OPEN).order_by("?"):
-        if clock.now() > until:
-            return
-        settle(invoice, _found(invoice.stripe_id or ""))
-        asked.add(invoice.tenant_id)
+    until = time.monotonic() + seconds
+    try:
+        _refresh_purchases()
+        for step in _steps():
+            if time.monotonic() > until:
+                return
+            step()
+    except Failed as failed:
+        log.error("Stripe could not be asked what became of invoices: %s", failed)
+
+
+def _steps() -> Iterator[Callable[[], None]]:
+    sent = Invoice.objects.filter(status=Invoice.Status.OPEN).exclude(sent_at=None).exclude(stripe_id=None)
     rows = Customer.objects.exclude(stripe_id=None)
-    for customer in (rows.filter(tenant__in=asked) | rows.exclude(past_due_since=None)).order_by("?"):
-        if clock.now() > until:
-            return
-        customers.store(customer.stripe_id or "", customers.state(customer.stripe_id or ""))
+    owing = rows.filter(tenant__in=sent.values("tenant")) | rows.exclude(past_due_since=None)
+    for invoice in sent.order_by("?"):
+        yield partial(_refresh_invoice, invoice)
+    for stripe_id in owing.distinct().values_list("stripe_id", flat=True):
+        yield partial(_refresh_customer, stripe_id or "")
 
 
-def _found(stripe_id: str) -> Object:
-    return client.call(lambda v1: v1.invoices.retrieve(stripe_id))
+def _refresh_invoice(invoice: Invoice) -> None:
+    try:
+        found = client.call(lambda v1: v1.invoices.retrieve(invoice.stripe_id))
+    except Failed as failed:
+        if not failed.missing:
+            raise
+        log.error("Invoice %s is not at Stripe any more as %s", invoice.public_id, invoice.stripe_id)
+    else:
+        settle(invoice, found)
+
+
+def _refresh_customer(stripe_id: str) -> None:
+    customers.store(stripe_id, customers.state(stripe_id))
 
 
 def _refresh_purchases() -> None:

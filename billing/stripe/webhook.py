@@ -1,6 +1,7 @@
 """POST /stripe/webhook: where Stripe tells what has happened. No API key: its signature says who it is."""
 
 import logging
+import threading
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -10,6 +11,7 @@ from django.views.decorators.http import require_POST
 from billing.stripe import client, events
 
 MOST = 256 * 1024  # bytes
+PLACES = threading.BoundedSemaphore(16)  # each may wait for Stripe, and there are other requests
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +26,15 @@ def receive(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=400)
     try:
         event = client.verified(request.body, request.headers.get("Stripe-Signature", ""))
-        events.act(event)
     except client.BadSignature:
         return HttpResponse(status=400)
+    if not PLACES.acquire(blocking=False):
+        return HttpResponse(status=503)
+    try:
+        events.act(event)
     except client.Failed as failed:
         log.warning("A webhook of Stripe's waits, since Stripe can't be asked: %s", failed)
         return HttpResponse(status=503)
+    finally:
+        PLACES.release()
     return HttpResponse(status=200)
