@@ -10,8 +10,8 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Min, QuerySet, Sum
+from django.db import connection, transaction
+from django.db.models import Min, QuerySet, Sum, Value
 
 from billing import ledger, money, tasks
 from billing.ledger import Account, Kind
@@ -89,19 +89,33 @@ def close(tenant: int, month: date) -> Invoice | None:
         raise NotOver(f"{month:%Y-%m} has not ended.")
     with transaction.atomic():
         admission.lock(tenant)  # of two that close, one makes it and the other finds it
-        entries = list(waiting(following(month)).filter(tenant_id=tenant).order_by("pk"))
-        if not entries or Invoice.objects.filter(tenant_id=tenant, month=month).exists():
+        found = waiting(following(month)).filter(tenant_id=tenant)
+        if Invoice.objects.filter(tenant_id=tenant, month=month).exists() or not found.exists():
             return None
-        invoice = Invoice(tenant_id=tenant, month=month)
-        due = sum(entry.owed for entry in entries)
+        invoice = Invoice.objects.create(tenant_id=tenant, month=month, due=0, cents=0)
+        _take(invoice, found)
+        due = owed(entries(invoice))
         if due < 0:  # corrections came to more than the charges: what is left over becomes credits
             carried = ledger.post(tenant, Kind.CARRIED, invoice.public_id, -due)
-            entries += [carried] if carried else []
+            assert carried is not None, "the invoice is new, and so is what it carries over"
+            InvoicedEntry.objects.create(entry=carried, invoice=invoice)
         _total(invoice, max(due, 0))
-        InvoicedEntry.objects.bulk_create(InvoicedEntry(entry=entry, invoice=invoice) for entry in entries)
         if invoice.send_at:
             tasks.ring_send_invoices()
     return invoice
+
+
+def _take(invoice: Invoice, found: QuerySet[LedgerEntry]) -> None:
+    """Put them on the invoice, in the database alone: a large month has hundreds of thousands."""
+    chosen, parameters = found.values_list("pk", Value(invoice.pk)).query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO billing_invoicedentry (entry_id, invoice_id) {chosen}", parameters)
+
+
+def owed(rows: QuerySet[LedgerEntry]) -> int:
+    """By how much they move what the tenant owes, pico-USD."""
+    sums = rows.order_by("debit", "credit").values_list("debit", "credit").annotate(sum=Sum("amount"))
+    return sum(LedgerEntry(debit=debit, credit=credit, amount=amount).owed for debit, credit, amount in sums)
 
 
 def _total(invoice: Invoice, due: int) -> None:
@@ -112,7 +126,7 @@ def _total(invoice: Invoice, due: int) -> None:
         invoice.status, invoice.settled_at = Invoice.Status.PAID, now
     elif settings.STRIPE_API_KEY:
         invoice.send_at = now
-    invoice.save(force_insert=True)
+    invoice.save()
     up = invoice.cents * money.CENT - due
     if up:
         accounts = (Account.RECEIVABLE, Account.ROUNDING) if up > 0 else (Account.ROUNDING, Account.RECEIVABLE)
