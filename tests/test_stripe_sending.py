@@ -89,6 +89,7 @@ def steps(stripe: FakeStripe) -> int:
     return len(stripe.calls)
 
 
+KINDS = ("lost", "500 after", "500 kept", "500", "429", "reset")
 FAULTS = [
     ("lost", DAY),
     *(pytest.param(*each, marks=pytest.mark.sqlite_only) for each in (("lost", 60), ("500 kept", 60), ("500", 60))),
@@ -178,12 +179,14 @@ def test_a_sender_may_die_anywhere_again_and_again(
         invoice = month(person(f"tenant {number}"), *MODELS)
         while invoice.sent_at is None:
             arm()
+            stripe.faults = {len(stripe.calls) + dice.randrange(20): dice.choice(KINDS)}
             try:
                 invoice = send(invoice)
             except Killed:
                 deaths += 1
                 invoice.refresh_from_db()
-                stripe.objects.ahead += dice.choice([60, DAY])
+            stripe.objects.ahead += dice.choice([60, DAY])
+        stripe.faults = {}
         assert_once(stripe, invoice)
     print(f"deaths {deaths} over {invoices} invoices, each there once")
     assert deaths > invoices // 2

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from tenants.authentication import tenant_of
 from tenants.errors import Refused
 
 RETRY_AFTER = 30  # seconds
+PLACES = threading.BoundedSemaphore(16)  # each may wait for Stripe, and there are other requests
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +56,29 @@ def _asked(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not client.configured():
         message = "This service takes no payments by itself. Ask its operator how to pay."
         raise Refused(409, "payments_not_configured", message)
+    if not PLACES.acquire(blocking=False):
+        raise _unavailable()
     try:
         return ask()
     except client.Failed as failed:
-        if failed.reused:
-            cure = "Send another key, or what you sent with this one."
-            message = f"This Idempotency-Key was sent with another request. {cure}"
-            raise Refused(422, "idempotency_key_reused", message) from None
-        if failed.param in ("success_url", "cancel_url", "return_url"):
-            raise _no_way_back(failed.param) from None
-        log.warning("A page of Stripe's could not be opened: %s", failed)
-        message = "The payment service can't be reached, or refuses. Try again in a moment."
-        raise Refused(503, "payments_unavailable", message, headers={"Retry-After": str(RETRY_AFTER)}) from None
+        raise _refusal(failed) from None
+    finally:
+        PLACES.release()
+
+
+def _refusal(failed: client.Failed) -> Refused:
+    if failed.reused:
+        cure = "Send another key, or what you sent with this one."
+        return Refused(422, "idempotency_key_reused", f"This Idempotency-Key was sent with another request. {cure}")
+    if failed.param in ("success_url", "cancel_url", "return_url"):
+        return _no_way_back(failed.param)
+    log.warning("A page of Stripe's could not be opened: %s", failed)
+    return _unavailable()
+
+
+def _unavailable() -> Refused:
+    message = "The payment service can't be reached, or refuses. Try again in a moment."
+    return Refused(503, "payments_unavailable", message, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def _mode(sent: dict[str, Any]) -> str:

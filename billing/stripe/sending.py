@@ -200,7 +200,7 @@ def _check(invoice: Invoice, stripe_id: str, wanted: list[Item]) -> None:
     """Before it can't be changed any more: what is there comes to what we say. Raises Mismatch."""
     there = {key: each["amount"] for key, each in _items(stripe_id).items()}
     if not Invoice.objects.filter(pk=invoice.pk, status=Invoice.Status.OPEN).exists():
-        raise Mismatch("it was settled here meanwhile: void the draft at Stripe")
+        raise Mismatch("it was settled here meanwhile: delete the draft at Stripe")
     if there != {item.key: item.cents for item in wanted} or sum(there.values()) != invoice.cents:
         raise Mismatch(f"the items of {stripe_id} do not come to {invoice.cents} cents")
 
