@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from django.db.models import Sum
+
 from billing import invoicing, money
 from billing.invoicing import Line
 from billing.ledger import Kind
-from billing.models import Invoice
+from billing.models import Invoice, LedgerEntry
 
 MODELS = 200  # an invoice takes 250 items; further models share one
 OTHERS = {
@@ -91,9 +93,10 @@ def _charge(name: str, lines: list[Line]) -> Part:
 
 
 def _others(invoice: Invoice) -> Iterator[Part]:
+    rows = invoicing.entries(invoice).exclude(kind=Kind.BATCH_CHARGE).order_by("kind", "debit", "credit")
     sums: Counter[str] = Counter()
-    for entry in invoicing.entries(invoice).exclude(kind=Kind.BATCH_CHARGE):
-        sums[entry.kind] += entry.owed
+    for kind, debit, credit, amount in rows.values_list("kind", "debit", "credit").annotate(Sum("amount")):
+        sums[kind] += LedgerEntry(debit=debit, credit=credit, amount=amount).owed
     for kind, pico in sums.items():
         if pico:
             yield Part(OTHERS.get(Kind(kind), kind), pico, {"kind": kind})
