@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
+from threading import Barrier
 from typing import Any
 
 import pytest
 from django.contrib.messages import get_messages
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django_q.models import Schedule
 
 from batches import tasks
@@ -17,6 +20,7 @@ from billing import corrections, invoicing, ledger, money
 from billing import tasks as billing_tasks
 from billing.ledger import Account, Kind
 from billing.models import Invoice, InvoicedEntry, LedgerEntry
+from tenants import admission
 from tests.conftest import Person
 from tests.test_admin import staff
 from tests.test_api import error
@@ -239,6 +243,41 @@ def test_a_charge_is_taken_back_once_by_racing_operators(owner: Person) -> None:
 
     assert sum(race(8, take_back)) == 1
     assert holdings(owner) == {"receivable": 0, "credits": 3 * USD}
+
+
+def take_back_and_spend(person: Person) -> None:
+    """A grant is taken back as a batch spends it."""
+    posted(person, Kind.CREDIT_GRANT, "welcome", 5)
+
+    def act(number: int) -> None:
+        if number:
+            charge(person, "batch_1", taken("a", DAY, 5 * USD))
+            return
+        with suppress(corrections.NotCorrectable):
+            corrections.take_back("credit_grant", "welcome", "x")
+
+    race(2, act)
+
+
+def test_credits_are_not_taken_back_as_they_are_spent(owner: Person) -> None:
+    take_back_and_spend(owner)
+    assert ledger.balance(owner.tenant.pk, Account.CREDITS) == 0
+
+
+def test_without_the_lock_they_would(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("there the lock is the transaction itself")
+    monkeypatch.setattr(admission, "lock", lambda tenant: None)
+    together, balance = Barrier(2, timeout=20), ledger.balance
+
+    def look_together(tenant: int, account: str) -> int:
+        found = balance(tenant, account)
+        together.wait()
+        return found
+
+    monkeypatch.setattr(ledger, "balance", look_together)
+    take_back_and_spend(owner)
+    assert balance(owner.tenant.pk, Account.CREDITS) == -5 * USD
 
 
 # --- by itself --------------------------------------------------------------------------------------------------------

@@ -132,8 +132,22 @@ def test_what_expires_is_credited_for_what_was_finished(owner: Person, witness: 
         assert posted(each) == {"batch_charge": 0}, "of nothing there is no half"
 
 
-@pytest.mark.parametrize("moment", [timedelta(0), timedelta(microseconds=1)])
 def test_the_stored_end_is_the_moment_that_is_judged(
+    owner: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, met, judged = submitted(owner), sla.met, []
+
+    def watched(ending: Status, ended_at: datetime, deadline: datetime, held_back: bool) -> bool | None:
+        judged.append(ended_at)
+        return met(ending, ended_at, deadline, held_back)
+
+    monkeypatch.setattr(sla, "met", watched)
+    run(batch)
+    assert [ended(batch).ended_at] == judged
+
+
+@pytest.mark.parametrize("moment", [timedelta(0), timedelta(microseconds=1)])
+def test_an_end_at_the_deadline_is_in_time(
     owner: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch, moment: timedelta
 ) -> None:
     batch = submitted(owner)
