@@ -77,8 +77,8 @@ class BatchAdmin(ReadOnly):
         "metadata_shown", "errors_shown", "created_at", "deadline", "expected_at", "waiting_reason", "at_risk",
         "in_progress_at",
         "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
-        "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown",
-        "held_back", "sla_met", "sla_credit_usd",
+        "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "reserved_usd",
+        "rates_shown", "held_back", "sla_met", "sla_credit_usd",
     )  # fmt: skip
     fieldsets = (
         (
@@ -91,7 +91,14 @@ class BatchAdmin(ReadOnly):
         ),
         ("Progress", {"fields": ("total", "completed", "failed", "wasted", "waiting_reason", "errors_shown")}),
         ("Files", {"fields": ("input_file", "results_file", "output_file", "error_file")}),
-        ("Tokens and cost", {"fields": ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "rates_shown")}),
+        (
+            "Tokens and cost",
+            {
+                "fields": (
+                    "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "reserved_usd", "rates_shown",
+                )
+            },
+        ),
         (
             "Times",
             {
@@ -135,6 +142,10 @@ class BatchAdmin(ReadOnly):
     @admin.display(description="cost, USD", ordering="cost")
     def cost_usd(self, batch: Batch) -> str:
         return money.usd(batch.cost)
+
+    @admin.display(description="reserved, USD", ordering="reserved")
+    def reserved_usd(self, batch: Batch) -> str:
+        return money.usd(batch.reserved)
 
     @admin.display(description="retry of")
     def retried(self, batch: Batch) -> str:

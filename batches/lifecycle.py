@@ -29,6 +29,7 @@ STEP_RENEWAL = 5.0  # seconds
 MAX_VALIDATIONS = 3
 DRAIN_LIMIT = timedelta(seconds=630)  # one attempt's deadline and a little
 
+BELOW_CAP = Q(max_cost=None) | Q(max_cost__gt=F("cost"))
 _STAMPS = {
     Status.IN_PROGRESS: "in_progress_at",
     Status.CANCELLING: "cancelling_at",
@@ -89,7 +90,7 @@ def resume(batch: Batch, **new_caps: Any) -> None:
     reserved for it, and its tenant may spend no more.
     """
     paused = Batch.objects.filter(pk=batch.pk, status=Status.IN_PROGRESS).exclude(paused_reason="")
-    room = Q(max_cost=None) | Q(max_cost__gt=F("cost"))
+    room = BELOW_CAP
     if "max_cost" in new_caps:
         room = Q() if new_caps["max_cost"] is None else Q(cost__lt=new_caps["max_cost"])
     measured = {"base_completed": F("completed"), "base_failed": F("failed")}
@@ -113,7 +114,7 @@ def go_on() -> None:
     for pk, max_cost in waiting.order_by("pk").values_list("pk", "max_cost"):
         with suppress(Refused), transaction.atomic():
             reserved = reserving.again(pk, max_cost)
-            if waiting.filter(pk=pk).update(paused_reason="", waiting_reason="", **reserved):
+            if waiting.filter(BELOW_CAP, pk=pk).update(paused_reason="", waiting_reason="", **reserved):
                 tasks.ring_work()
 
 

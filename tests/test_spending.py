@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connection
+from django.db import connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -302,6 +302,26 @@ def test_a_batch_stops_at_what_is_reserved_and_goes_on_when_there_is_more(
     assert hand.batch.paused_reason == "" and hand.batch.reserved > hand.batch.cost
     work()
     assert owner.batch(hand.batch.public_id)["status"] == "completed"
+
+
+def test_two_that_wait_go_on_as_far_as_it_goes(owner: Person, witness: Witness) -> None:
+    waiting = [start(owner) for _ in range(3)]
+    prepaid(owner, USD)
+    reserved = int(waiting[0].reserved)
+    stopped = {"paused_reason": "insufficient_credits", "cost": reserved, "completed": LINES // 2}
+    Batch.objects.filter(status=Status.IN_PROGRESS).update(**stopped)
+    with transaction.atomic():
+        wanted = reserving.again(waiting[0].pk, None)["reserved"]
+    assert 2 * reserved < wanted < 3 * reserved
+    Batch.objects.filter(pk=waiting[2].pk).update(max_cost=reserved)  # it has reached its own cap meanwhile
+    ledger.post(owner.tenant.pk, Kind.CREDIT_USE, "spent", USD - wanted - 2 * reserved)
+    for _ in range(2):
+        sweeping.sweep()
+        reasons = (
+            Batch.objects.filter(pk__in=[batch.pk for batch in waiting]).order_by("pk").values_list("paused_reason")
+        )
+        assert list(reasons) == [("",), ("insufficient_credits",), ("insufficient_credits",)]
+    assert reserving.running(owner.tenant.pk).held == left(owner)
 
 
 def covers_more(owner: Person, how: str, pico: int) -> None:
