@@ -77,6 +77,7 @@ def test_an_alert_for_each_share_once_a_month(
     assert told() == ["50", "80", "100"] * 2
 
 
+@pytest.mark.sqlite_only
 def test_a_charge_alerts_without_waiting_for_a_sweep(
     owner: Person, witness: Witness, made: dict[str, Any], work: Work
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_charge_alerts_without_waiting_for_a_sweep(
     assert told() == ["50"]  # two of three: the batch that is being charged counts once
 
 
+@pytest.mark.sqlite_only
 def test_the_event_says_which_and_the_sdk_takes_it(owner: Person, made: dict[str, Any], receiver: Receiver) -> None:
     openai = pytest.importorskip("openai")
     limited(owner, USD)
@@ -108,6 +110,7 @@ def test_the_event_says_which_and_the_sdk_takes_it(owner: Person, made: dict[str
     assert (shown["type"], shown["data"]) == ("billing.spending_alert", data)
 
 
+@pytest.mark.sqlite_only
 def test_an_endpoint_may_want_alerts_alone(owner: Person, receiver: Receiver) -> None:
     endpoint(owner, receiver.url, event_types=["billing.spending_alert"])
     limited(owner, USD)
@@ -156,6 +159,7 @@ def test_without_comparing_each_would(owner: Person, made: dict[str, Any], monke
     assert told() == ["50"] * RACERS
 
 
+@pytest.mark.sqlite_only
 def test_a_new_limit_is_told_of_anew(owner: Person, made: dict[str, Any], manage: Any) -> None:  # noqa: F811
     manage("customer", "set", "owner", "--monthly-limit", "100")
     running(owner, 60 * USD)
@@ -230,6 +234,7 @@ def test_a_tenant_is_told_its_sums(
 # --- preflights -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_only
 def test_a_preflight_says_what_would_refuse_the_batch(owner: Person, witness: Witness) -> None:
     def refused(**fields: str) -> str | None:
         found = looked_at(owner, numbered(8), **fields)
@@ -254,6 +259,7 @@ def test_a_preflight_says_what_would_refuse_the_batch(owner: Person, witness: Wi
     assert looked_at(owner, [b"{"])["refused"] is None  # it is not valid anyway
 
 
+@pytest.mark.sqlite_only
 def test_a_preflight_of_a_free_model_when_nothing_is_left(owner: Person, witness: Witness) -> None:
     prices.set_price("witness", "0", "0")
     prepaid(owner, 0)
@@ -277,6 +283,7 @@ def test_a_customer_is_set_and_shown(owner: Person, manage: Any) -> None:  # noq
     assert "no tenant" in refusal("customer", "show", "nobody")
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("wrong", ["0", "-5", "1e3", "nan", "1,50", "1000001", "0.0000000000001", "", "٣", "none "])
 def test_sums_that_are_none(owner: Person, wrong: str) -> None:
     with pytest.raises(CommandError):
@@ -286,6 +293,7 @@ def test_sums_that_are_none(owner: Person, wrong: str) -> None:
     assert not LedgerEntry.objects.exists() and not Customer.objects.exists()
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("wrong", ["49", "101", "60.5", "all"])
 def test_discounts_that_are_none(owner: Person, wrong: str) -> None:
     with pytest.raises(CommandError):

@@ -137,6 +137,7 @@ def test_without_the_lock_all_would(owner: Person, reserved: int, how: str, monk
 # --- starting ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_only
 def test_the_reservation_is_the_most_that_a_preflight_names(owner: Person, witness: Witness) -> None:
     prices.set_price("other", "3.00", "5.00", "9.00")  # cached input dearer than fresh
     lines = [request_line("a", max_tokens=7), request_line("b", n=3), request_line("c", pad=500, max_tokens=100)]
@@ -184,6 +185,7 @@ def test_a_reservation_ends_with_its_batch_and_the_rest_is_free_again(owner: Per
     assert ledger.balance(owner.tenant.pk, Account.RECEIVABLE) == 0
 
 
+@pytest.mark.sqlite_only
 def test_what_is_charged_this_month_counts_and_what_is_reserved(owner: Person, reserved: int, work: Work) -> None:
     first = start(owner)
     work()
@@ -196,6 +198,7 @@ def test_what_is_charged_this_month_counts_and_what_is_reserved(owner: Person, r
     assert f"{money.usd(int(first.cost))} charged" in answer.json()["error"]["message"]
 
 
+@pytest.mark.sqlite_only
 def test_a_month_begins_anew(owner: Person, reserved: int, work: Work, monkeypatch: Any) -> None:
     start(owner)
     work()
@@ -206,6 +209,7 @@ def test_a_month_begins_anew(owner: Person, reserved: int, work: Work, monkeypat
     assert start(owner).status == Status.IN_PROGRESS
 
 
+@pytest.mark.sqlite_only
 def test_a_free_model_needs_no_credits(owner: Person, witness: Witness) -> None:
     prices.set_price("witness", "0", "0")
     prepaid(owner, 1)
@@ -239,6 +243,7 @@ def test_a_tenant_without_limits_is_locked_nowhere(owner: Person, witness: Witne
 # --- submitting -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_only
 def test_whoever_owes_is_refused_and_what_runs_goes_on(
     owner: Person, outsider: Person, witness: Witness, work: Work
 ) -> None:
@@ -251,6 +256,7 @@ def test_whoever_owes_is_refused_and_what_runs_goes_on(
     assert owner.batch(first.public_id)["status"] == "completed"
 
 
+@pytest.mark.sqlite_only
 def test_retries_are_new_batches(owner: Person, reserved: int) -> None:
     ended = Batch.objects.get()
     Customer.objects.create(tenant=owner.tenant, past_due_since=clock.now())
@@ -349,6 +355,7 @@ def test_a_tenant_without_limits_is_asked_about_once_and_runs_on(
     assert hand.batch.paused_reason == "" and hand.batch.cost > hand.batch.reserved
 
 
+@pytest.mark.sqlite_only
 def test_a_smaller_cap_of_its_own_comes_first(owner: Person, witness: Witness) -> None:
     prepaid(owner, USD)
     hand = in_hand(owner, 10, max_cost_usd="0.000000000001")
@@ -377,6 +384,7 @@ def test_a_resume_that_is_refused_changes_nothing(owner: Person, witness: Witnes
 AMOUNTS = st.integers(0, 10**20)
 
 
+@pytest.mark.sqlite_only
 @given(st.lists(AMOUNTS, max_size=12), AMOUNTS, AMOUNTS, st.booleans())
 def test_whatever_starts_is_covered(wanted: list[int], have: int, charged: int, credits_only: bool) -> None:
     held = 0
@@ -388,6 +396,7 @@ def test_whatever_starts_is_covered(wanted: list[int], have: int, charged: int, 
         held += amount if fits else 0
 
 
+@pytest.mark.sqlite_only
 @given(st.integers(0, 10**12), st.integers(0, 10**9), st.integers(0, 10**9))
 def test_no_share_of_cached_input_costs_more_than_the_most(rate: int, tokens: int, output: int) -> None:
     rates = money.Rates(rate, 10**12 - rate, rate // 3)
@@ -396,6 +405,7 @@ def test_no_share_of_cached_input_costs_more_than_the_most(rate: int, tokens: in
     assert Decimal(money.usd(most)) == Decimal(most).scaleb(-12)
 
 
+@pytest.mark.sqlite_only
 def test_the_most_of_several_models_is_their_sum() -> None:
     works = {"a": Asked(input=3, high=5), "b": Asked(input=7, high=1), "free": Asked(input=10**9)}
     rates = {"a": money.Rates(10**6, 10**6, 2 * 10**6), "b": money.Rates(10**6, 10**6, 10**6), "free": money.FREE}
