@@ -18,6 +18,7 @@ from tenants import admission
 from tenants.errors import Refused
 
 GREATEST = 2**63 - 1  # pico-USD that the column holds on SQLite: nobody has so much
+IN_FLIGHT = 256  # lines that may go over a batch's own cap; more where upstreams have more slots
 MARGIN = 10  # percent, on what the rest of a batch should cost: its mean alone would stop it again near its end
 
 
@@ -36,9 +37,15 @@ def running(tenant: int, apart: int | None = None) -> Running:
 
 
 def most(works: Mapping[str, Work], rates: Mapping[str, money.Rates], max_cost: int | None) -> int:
-    """What a batch of these lines, by model, may cost: pico-USD, no more than its own cap."""
+    """What a batch of these lines, by model, may cost: pico-USD; no more than its own cap and what can go over that."""
     whole = sum(money.most(rates[model], work.input, work.high) for model, work in works.items())
-    return min(whole, GREATEST if max_cost is None else max_cost)
+    lines = [money.most(rates[model], work.largest_input, work.largest_output) for model, work in works.items()]
+    return _capped(whole, max_cost, max(lines, default=0))
+
+
+def _capped(whole: int, max_cost: int | None, line: int) -> int:
+    """A cap stops the sending; the lines in flight are still charged, so a small batch may cost all of it."""
+    return min(whole, GREATEST, GREATEST if max_cost is None else max_cost + IN_FLIGHT * line)
 
 
 def check_room(tenant: int, wanted: int | None = None) -> None:
@@ -106,6 +113,5 @@ def again(batch: int, max_cost: int | None) -> dict[str, int]:
 def _foreseen(row: Batch, max_cost: int | None) -> int:
     """The cost so far, and for each line left what a line was expected to cost, or what lines did: the dearer."""
     left = row.total - row.completed - row.failed
-    rest = max(row.reserved * left // row.total, row.cost * left // max(row.completed, 1))
-    foreseen: int = row.cost + 1 + rest * (100 + MARGIN) // 100
-    return min(foreseen, GREATEST if max_cost is None else max_cost)
+    line = max(-(-row.reserved // row.total), -(-row.cost // max(row.completed, 1)), 1)
+    return _capped(row.cost + line * left * (100 + MARGIN) // 100, max_cost, line)

@@ -15,7 +15,7 @@ from tenants import clock
 from tenants.errors import Refused
 
 PERCENTS = (50, 80, 100)  # of the limit of a month, that a tenant is told of
-LOWER = "Give its lines lower limits of output, or the batch a max_cost_usd; or wait until others have ended"
+LOWER = "Give its lines lower limits of output, or a long batch a max_cost_usd; or wait until others have ended"
 
 
 class Terms(NamedTuple):

@@ -35,6 +35,7 @@ from tests.test_pause import in_hand, paused
 from tests.witness import Witness, request_line
 
 LINES, RACERS, START = 8, 10, 3
+TINY = {"max_cost_usd": "0.000000000001"}
 USD = 10**12
 
 
@@ -147,9 +148,18 @@ def test_the_reservation_is_the_most_that_a_preflight_names(owner: Person, witne
     assert owner.batch(batch.public_id)["cost"]["reserved_usd"] is None
     tasks.validate(batch.pk)
     assert owner.batch(batch.public_id)["cost"]["reserved_usd"] == asked["cost"]["high_usd"]
-    capped = Batch.objects.get(public_id=owner.submit(lines, max_cost_usd="0.000001").json()["id"])
-    tasks.validate(capped.pk)
-    assert owner.batch(capped.public_id)["cost"]["reserved_usd"] == "0.000001"
+
+
+def test_a_cap_bounds_it_for_all_lines_but_those_in_flight(owner: Person, witness: Witness) -> None:
+    """Else a cap of nothing would start anything."""
+    few, many = ([request_line(f"a{n}", max_tokens=10) for n in range(lines)] for lines in (256, 300))
+    found = []
+    for lines, fields in ((few, TINY), (few, {}), (many, TINY), (many, {})):
+        batch = Batch.objects.get(public_id=owner.submit(lines, **fields).json()["id"])
+        tasks.validate(batch.pk)
+        batch.refresh_from_db()
+        found.append(batch.reserved)
+    assert found[0] == found[1] < found[2] < found[3]
 
 
 @pytest.mark.parametrize(("how", "code"), [("credits", "insufficient_credits"), ("limit", "spending_limit_exceeded")])
@@ -161,9 +171,8 @@ def test_what_is_not_covered_fails_with_the_numbers_and_starts_when_it_is(
     found = fault(owner, refused)
     assert (found["code"], found["line"], found["param"]) == (code, None, None)
     assert money.usd(reserved) in found["message"] and money.usd(reserved - 1) in found["message"]
-    assert "max_cost_usd" in found["message"]
+    assert "limits of output" in found["message"]
     assert not Slice.objects.filter(batch=refused).exists()
-    assert start(owner, max_cost_usd=money.usd(reserved - 1)).status == Status.IN_PROGRESS
     assert start(outsider).status == Status.IN_PROGRESS
     work()
     spent = reserving.running(owner.tenant.pk)
@@ -310,6 +319,23 @@ def test_a_batch_stops_at_what_is_reserved_and_goes_on_when_there_is_more(
     assert owner.batch(hand.batch.public_id)["status"] == "completed"
 
 
+def test_an_estimate_that_falls_short_delays_and_no_more(
+    owner: Person, witness: Witness, small_groups: None, work: Work
+) -> None:
+    witness.configure(tokens=1500, latency_ms=[2, 2])
+    prepaid(owner, USD)
+    lines = [request_line(f"a{n}", custom_id=f"line:{n}", max_tokens=600) for n in range(90)]
+    batch = Batch.objects.get(public_id=owner.submit(lines).json()["id"])
+    work()
+    batch.refresh_from_db()
+    assert batch.paused_reason == "insufficient_credits" and batch.completed < 90
+    sweeping.sweep()
+    work()
+    batch.refresh_from_db()
+    assert (batch.status, batch.completed) == ("completed", 90)
+    assert left(owner) == USD - batch.cost and ledger.balance(owner.tenant.pk, Account.RECEIVABLE) == 0
+
+
 def test_two_that_wait_go_on_as_far_as_it_goes(owner: Person, witness: Witness) -> None:
     waiting = [start(owner) for _ in range(3)]
     prepaid(owner, USD)
@@ -358,9 +384,10 @@ def test_a_tenant_without_limits_is_asked_about_once_and_runs_on(
 @pytest.mark.sqlite_only
 def test_a_smaller_cap_of_its_own_comes_first(owner: Person, witness: Witness) -> None:
     prepaid(owner, USD)
-    hand = in_hand(owner, 10, max_cost_usd="0.000000000001")
+    hand = in_hand(owner, 10, **TINY)
     hand.hand_in(1)
     assert hand.batch.paused_reason == "max_cost_usd"
+    Batch.objects.update(reserved=hand.batch.cost)
     lifecycle.resume(hand.batch, max_cost=USD // 2)
     hand.batch.refresh_from_db()
     assert hand.batch.cost < hand.batch.reserved < USD // 2  # what the others should cost, not all that the cap allows
@@ -368,8 +395,9 @@ def test_a_smaller_cap_of_its_own_comes_first(owner: Person, witness: Witness) -
 
 def test_a_resume_that_is_refused_changes_nothing(owner: Person, witness: Witness) -> None:
     prepaid(owner, USD)
-    hand = in_hand(owner, 10, max_cost_usd="0.000000000001")
+    hand = in_hand(owner, 10, **TINY)
     hand.hand_in(1)
+    Batch.objects.update(reserved=hand.batch.cost)
     Customer.objects.update(prepaid=False, monthly_limit=1)
     before = Batch.objects.values().get()
     answer = owner.post(f"/v1/batch/{hand.batch.public_id}/resume", {"max_cost_usd": "1"})
@@ -411,3 +439,6 @@ def test_the_most_of_several_models_is_their_sum() -> None:
     rates = {"a": money.Rates(10**6, 10**6, 2 * 10**6), "b": money.Rates(10**6, 10**6, 10**6), "free": money.FREE}
     assert reserving.most(works, rates, None) == 13 + 8
     assert reserving.most(works, rates, 20) == 20
+    works["a"].largest_output = 1  # 2 pico: 256 of them may be in flight
+    works["a"].high = 1_000
+    assert reserving.most(works, rates, 20) == 20 + 2 * reserving.IN_FLIGHT

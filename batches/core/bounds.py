@@ -16,6 +16,8 @@ class Work:
     input: int = 0
     low: int = 0  # of output: a token for each choice
     high: int = 0
+    largest_input: int = 0  # of a line
+    largest_output: int = 0  # the same: its highest
 
     def add(self, request: Request) -> None:
         limit = request.choices * UNLIMITED_OUTPUT if request.limit is None else request.limit
@@ -24,3 +26,5 @@ class Work:
         self.input += request.input
         self.low += min(request.choices, limit)
         self.high += limit
+        self.largest_input = max(self.largest_input, request.input)
+        self.largest_output = max(self.largest_output, limit)
