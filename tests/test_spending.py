@@ -19,7 +19,7 @@ from batches import lifecycle, reserving, sweeping, tasks, validation
 from batches.core.bounds import Work as Asked
 from batches.core.states import Status
 from batches.engine import leases
-from batches.models import Batch, Slice
+from batches.models import Batch, Slice, Upstream
 from billing import ledger, money, prices, spending
 from billing.ledger import Account, Kind
 from billing.models import Customer
@@ -323,16 +323,17 @@ def test_an_estimate_that_falls_short_delays_and_no_more(
     owner: Person, witness: Witness, small_groups: None, work: Work
 ) -> None:
     witness.configure(tokens=1500, latency_ms=[2, 2])
+    Upstream.objects.update(max_in_flight=4)  # few lines beyond what is reserved, which is the cost of some 48
     prepaid(owner, USD)
-    lines = [request_line(f"a{n}", custom_id=f"line:{n}", max_tokens=600) for n in range(90)]
+    lines = [request_line(f"a{n}", custom_id=f"line:{n}", max_tokens=600) for n in range(120)]
     batch = Batch.objects.get(public_id=owner.submit(lines).json()["id"])
     work()
     batch.refresh_from_db()
-    assert batch.paused_reason == "insufficient_credits" and batch.completed < 90
+    assert batch.paused_reason == "insufficient_credits" and batch.completed < 120
     sweeping.sweep()
     work()
     batch.refresh_from_db()
-    assert (batch.status, batch.completed) == ("completed", 90)
+    assert (batch.status, batch.completed) == ("completed", 120)
     assert left(owner) == USD - batch.cost and ledger.balance(owner.tenant.pk, Account.RECEIVABLE) == 0
 
 
