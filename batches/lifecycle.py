@@ -95,7 +95,7 @@ def resume(batch: Batch, **new_caps: Any) -> None:
         room = Q() if new_caps["max_cost"] is None else Q(cost__lt=new_caps["max_cost"])
     measured = {"base_completed": F("completed"), "base_failed": F("failed")}
     with transaction.atomic():
-        reserved = reserving.again(batch.pk, new_caps.get("max_cost", batch.max_cost))
+        reserved = reserving.again(batch, new_caps)
         if paused.filter(room).update(paused_reason="", waiting_reason="", **measured, **new_caps, **reserved):
             tasks.ring_work()
             return
@@ -111,10 +111,10 @@ def go_on() -> None:
     """Resume the batches that waited for their tenants to be able to spend more, where these are."""
     reasons = (caps.CREDITS, caps.SPENDING)
     waiting = Batch.objects.filter(status=Status.IN_PROGRESS, paused_reason__in=reasons)
-    for pk, max_cost in waiting.order_by("pk").values_list("pk", "max_cost"):
+    for batch in waiting.order_by("pk").only("tenant"):
         with suppress(Refused), transaction.atomic():
-            reserved = reserving.again(pk, max_cost)
-            if waiting.filter(BELOW_CAP, pk=pk).update(paused_reason="", waiting_reason="", **reserved):
+            reserved = reserving.again(batch, {})
+            if waiting.filter(BELOW_CAP, pk=batch.pk).update(paused_reason="", waiting_reason="", **reserved):
                 tasks.ring_work()
 
 

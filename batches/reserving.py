@@ -6,7 +6,7 @@ posted in the transaction that ends it, under the same lock. docs/decisions/0022
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from batches.core import caps
 from batches.core.bounds import Work
@@ -96,17 +96,23 @@ def pause_reason(batch: Batch, grown: int) -> str:
     return caps.SPENDING if terms.limited else ""
 
 
-def again(batch: int, max_cost: int | None) -> dict[str, int]:
-    """The columns with which a paused batch goes on under this cap: what it reserves where it has used it up.
+def again(batch: Batch, new_caps: Mapping[str, Any]) -> dict[str, int]:
+    """The columns with which a paused batch goes on under these caps: what it reserves where it has used it up.
 
-    In the transaction that resumes it. Raises Refused 402 when its tenant has not so much left.
+    In the transaction that resumes it, and locks it: what is in flight is stored before, or sees the new reservation.
+    Raises Refused 402 when its tenant has not so much left.
     """
-    row = Batch.objects.get(pk=batch)
-    used_up = row.status == Status.IN_PROGRESS and row.paused_reason and row.reserved <= row.cost
+    limited = spending.terms(batch.tenant_id).limited
+    if limited:
+        admission.lock(batch.tenant_id)
+    row = Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)
+    max_cost = new_caps.get("max_cost", row.max_cost)
+    used_up = row.status == Status.IN_PROGRESS and row.paused_reason and row.reserved <= row.cost > 0
     if not used_up or (max_cost is not None and row.cost >= max_cost):
         return {}  # it needs none, or is not resumed
     wanted = _foreseen(row, max_cost)
-    _check(row.tenant_id, wanted, apart=batch)
+    if limited:
+        _check(row.tenant_id, wanted, apart=batch.pk)
     return {"reserved": wanted}
 
 

@@ -13,7 +13,7 @@ from tests.receiver import Receiver
 from tests.witness import request_line
 
 HOOKS = "/v1/webhook_endpoints"
-LISTS = ("/v1/files", "/v1/batches", "/v1/batch", "/v1/usage?group_by=key", "/v1/limits", "/v1/models")
+LISTS = ("/v1/files", "/v1/batches", "/v1/batch", "/v1/usage?group_by=key", "/v1/limits", "/v1/billing", "/v1/models")
 ACTS = {"upload": 1, "create": 2, "submit": 2, "cancel": 1, "look": 3, "read": 4, "delete": 2, "retry": 2, "hook": 3}
 
 

@@ -344,7 +344,7 @@ def test_two_that_wait_go_on_as_far_as_it_goes(owner: Person, witness: Witness) 
     stopped = {"paused_reason": "insufficient_credits", "cost": reserved, "completed": LINES // 2}
     Batch.objects.filter(status=Status.IN_PROGRESS).update(**stopped)
     with transaction.atomic():
-        wanted = reserving.again(waiting[0].pk, None)["reserved"]
+        wanted = reserving.again(waiting[0], {})["reserved"]
     assert 2 * reserved < wanted < 3 * reserved
     Batch.objects.filter(pk=waiting[2].pk).update(max_cost=reserved)  # it has reached its own cap meanwhile
     ledger.post(owner.tenant.pk, Kind.CREDIT_USE, "spent", USD - wanted - 2 * reserved)

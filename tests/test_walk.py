@@ -69,6 +69,7 @@ ROUTES = {
     "v1/models": Route(READ),
     "v1/models/<path:model_id>": Route(READ),
     "v1/usage": Route(READ),
+    "v1/billing": Route(READ),
     "v1/limits": Route(READ),
     "v1/billing": Route(READ),
     "v1/invoices": Route(READ, queries=(("after", "invoice_id"),)),
