@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.text import Truncator
 
-from batches import expecting, lifecycle, upstream_admin, webhook_admin  # noqa: F401 - they register their own
+from batches import expecting, lifecycle, receipt_admin, upstream_admin, webhook_admin  # noqa: F401 - they register their own
 from batches.models import Batch, File, Result, Segment, Slice, Submission, Usage
 from billing import money
 from tenants import clock
@@ -73,7 +73,8 @@ class BatchAdmin(ReadOnly):
     search_fields = ("public_id", "model", "tenant__name", "input_file__public_id__exact")
     readonly_fields = (
         "public_id", "tenant", "api_key", "status", "paused_reason", "retried", "endpoint", "model", "input_file",
-        "results_file", "output_file", "error_file", "rows", "on_invalid_line", "max_cost_usd", "max_error_rate",
+        "results_file", "output_file", "error_file", "receipts_file", "rows", "on_invalid_line", "max_cost_usd",
+        "max_error_rate",
         "metadata_shown", "errors_shown", "created_at", "deadline", "expected_at", "waiting_reason", "at_risk",
         "in_progress_at",
         "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
@@ -90,7 +91,7 @@ class BatchAdmin(ReadOnly):
             },
         ),
         ("Progress", {"fields": ("total", "completed", "failed", "wasted", "waiting_reason", "errors_shown")}),
-        ("Files", {"fields": ("input_file", "results_file", "output_file", "error_file")}),
+        ("Files", {"fields": ("input_file", "results_file", "output_file", "error_file", "receipts_file")}),
         (
             "Tokens and cost",
             {

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from batches import idempotency, objects
-from batches.core.states import ACTIVE
+from batches.core.states import ACTIVE, RUN
 from batches.idempotency import Attempt
 from batches.models import Batch, File
 from batches.uploads import Stored
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 MAX_FILENAME = 255  # characters
 EXPIRED_AT_ONCE = 100  # files a sweep
+UNSEALED = Q(status__in=RUN, receipts_file=None)  # batches whose input is still to be read
 
 
 def store(attempt: Attempt, stored: Stored, keep: int | None) -> File:
@@ -145,20 +146,31 @@ def _used() -> Exists:
 
 def _remove(file: File) -> bool:
     """False when it is in use, or gone already. Its delivered or failed lines stand in the batch's results, too:
-    these go with it."""
+    these go with it. The object of an input whose batch is being sealed goes when that is done: `let_go`."""
     with transaction.atomic():
         locked = File.objects.select_for_update(no_key=True).filter(pk=file.pk, deleted_at=None)
         if locked.first() is None or File.objects.filter(_used(), pk=file.pk).exists():
             return False
         whole = Batch.objects.filter(Q(output_file=file) | Q(error_file=file)).values("results_file")
         gone = list(File.objects.filter(Q(pk=file.pk) | Q(pk__in=whole), deleted_at=None))
-        keys = [each.storage_key for each in gone]
-        pks = [each.pk for each in gone]
-        File.objects.filter(pk__in=pks).update(deleted_at=clock.now(), storage_key="")
+        File.objects.filter(pk__in=[each.pk for each in gone]).update(deleted_at=clock.now())
+        keys = [let_go(each) for each in gone]
         idempotency.forget(file.tenant_id, file.public_id)
     for key in keys:
-        try:
-            objects.delete(key)
-        except OSError as error:
-            log.error("object %s could not be removed, the sweep of orphans will: %s", key, error)
+        discard(key)
     return True
+
+
+def let_go(file: File) -> str:
+    """The key of a deleted file's object, from now on named by no row; empty while a batch is still to be sealed with
+    it, or nobody deleted it. Under the file's lock."""
+    released = File.objects.filter(~Exists(Batch.objects.filter(UNSEALED, input_file=OuterRef("pk"))), pk=file.pk)
+    return file.storage_key if released.exclude(deleted_at=None).update(storage_key="") else ""
+
+
+def discard(key: str) -> None:
+    """Remove an object that no row names; a storage that fails at that leaves it to the sweep of orphans."""
+    try:
+        objects.delete(key)
+    except OSError as error:
+        log.error("object %s could not be removed, the sweep of orphans will: %s", key, error)

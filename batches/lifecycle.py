@@ -190,12 +190,13 @@ class Step:
         return Q(step_token=self.token)
 
 
-def claim_step(batch: int, status: Status) -> Step | None:
-    """Lease the step that a batch in `status` needs; None when it is leased, or the batch is elsewhere."""
+def claim_step(batch: int, status: Status, where: Q | None = None) -> Step | None:
+    """Lease the step that a batch in `status` needs (where `where` holds); None when it is leased, or the batch is
+    elsewhere."""
     now = clock.now()
     token = f"{identity.step_holder()}/{secrets.token_hex(8)}"
     free = Q(step_until=None) | Q(step_until__lt=now)
-    claimed = Batch.objects.filter(free, pk=batch, status=status).update(
+    claimed = Batch.objects.filter(free, where or Q(), pk=batch, status=status).update(
         step_token=token, step_until=now + STEP_LEASE, step_attempts=F("step_attempts") + 1
     )
     if not claimed:

@@ -12,7 +12,7 @@ from tenants import clock
 
 log = logging.getLogger(__name__)
 
-KINDS = ("inputs", "plans", "results", "ready")  # the folders that this service writes to
+KINDS = ("inputs", "plans", "results", "receipts", "ready")  # the folders that this service writes to
 AGE = timedelta(days=1)  # younger ones may be on their way
 LOOKED_UP = 500  # keys a query
 

@@ -17,7 +17,7 @@ import msgspec
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from batches import alerting, lifecycle, metering, objects
+from batches import alerting, lifecycle, metering, objects, tasks
 from batches.core import jsonl, rendering, requests, sla, states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
@@ -219,6 +219,7 @@ def _end(batch: Batch, step: Step, ending: Status, written: dict[str, tuple[obje
         )
         if "output" not in files and locked.output_file is not None:
             locked.output_file.delete()
+        tasks.ring_seal(batch.pk)
         return ended
 
 

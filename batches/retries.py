@@ -60,6 +60,8 @@ def _store(batch: Batch) -> Stored:
     """Write the lines that were not delivered, as they came and in their order, as a new input."""
     count = 0
     try:
+        if batch.input_file.deleted_at:  # though its object may be there until the batch is sealed
+            raise FileNotFoundError
         with objects.Writer(objects.fresh_key("inputs")) as writer:
             for line in _undelivered(batch):
                 for piece in _bytes(batch, line):

@@ -26,6 +26,7 @@ def sweep() -> None:
     _expire_late()
     _close_drained()
     _ring_stale_steps()
+    _ring_unsealed()
     _ring_due_deliveries()
     lifecycle.go_on()
     alerting.look_around()
@@ -65,6 +66,16 @@ def _ring_stale_steps() -> None:
     )
     for pk, status in Batch.objects.filter(free & due).values_list("pk", "status"):
         tasks.ring_step(pk, status)
+
+
+def _ring_unsealed() -> None:
+    """Ended batches without receipts: their task was lost or failed, or they ended before there were any."""
+    if tasks.chores_waiting():
+        return
+    now = clock.now()
+    free = Q(step_until=None) | Q(step_until__lt=now)
+    for pk in Batch.objects.filter(files.UNSEALED, free, ended_at__lt=now - STALE).values_list("pk", flat=True)[:20]:
+        tasks.ring_seal(pk)
 
 
 def _ring_due_deliveries() -> None:

@@ -37,6 +37,13 @@ def finalize(batch: int) -> None:
     results.finalize(batch)
 
 
+def seal(batch: int) -> None:
+    """Write the receipts of an ended batch, sign its manifest."""
+    from batches import sealing
+
+    sealing.seal(batch)
+
+
 def deliver() -> None:
     """Send the webhooks that are due."""
     from batches.webhooks import delivering
@@ -69,6 +76,10 @@ def ring_validate(batch: int) -> None:
 
 def ring_finalize(batch: int) -> None:
     _ring(CHORES, "finalize", batch)
+
+
+def ring_seal(batch: int) -> None:
+    _ring(CHORES, "seal", batch)
 
 
 def ring_deliver() -> None:

@@ -20,7 +20,7 @@ from django.db import connection
 from django.test import Client, TransactionTestCase
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from batches import tasks
+from batches import files, tasks
 from batches.engine import runner
 from batches.models import Batch, Upstream
 from billing import prices
@@ -236,6 +236,12 @@ def work() -> Callable[..., None]:
 def step(status: str, task: Callable[[int], None]) -> None:
     for pk in Batch.objects.filter(status=status).values_list("pk", flat=True):
         task(pk)
+
+
+def seal() -> None:
+    """Write what the ended batches lack: receipts and manifests."""
+    for pk in Batch.objects.filter(files.UNSEALED).values_list("pk", flat=True):
+        tasks.seal(pk)
 
 
 @pytest.fixture(scope="session")

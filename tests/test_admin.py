@@ -19,10 +19,12 @@ from batches.core.states import Status
 from batches.models import (
     Batch,
     File,
+    Manifest,
     Permit,
     Result,
     Runner,
     Segment,
+    SigningKey,
     Slice,
     Submission,
     Upstream,
@@ -99,6 +101,8 @@ def batch(owner: Person) -> Batch:
     )
     Usage.objects.create(**parts, api_key=key, model="m", day=now.date(), completed=1, cost=2_500_000)
     bill(owner.tenant, made)
+    signing_key = SigningKey.objects.create(key_id="0" * 16, public_key="key")
+    Manifest.objects.create(**parts, key=signing_key, signed="{}", signature="signature")
     endpoint = WebhookEndpoint.objects.create(
         tenant=owner.tenant, url="https://example.com/", event_types="batch.failed", secret=SIGNING,
         previous_secret=SIGNED_BEFORE, created_at=now, updated_at=now,

@@ -17,7 +17,7 @@ from batches.models import Batch, File
 from batches.uploads import Stored
 from tenants import clock
 from tenants.models import Tenant
-from tests.conftest import Person, step
+from tests.conftest import Person, seal, step
 from tests.sdk import Work, client, create, create_of, jsonl, post  # noqa: F401 - client is a fixture
 from tests.test_api import error
 from tests.test_engine import numbered, submit
@@ -110,6 +110,7 @@ def test_a_file_is_deleted(client: Any, owner: Person, witness: Witness, work: W
         client.files.delete(batch.input_file_id)
     assert caught.value.code == "file_in_use"
     work()
+    seal()
     batch = client.batches.retrieve(batch.id)
     keys = set(File.objects.values_list("storage_key", flat=True))
     gone = client.files.delete(batch.output_file_id)
@@ -160,6 +161,7 @@ def test_files_expire(client: Any, owner: Person, witness: Witness, work: Work) 
     assert default_storage.exists(key), "a batch that has not ended needs it"
     work()
     sweeping.sweep()
+    seal()
     assert not default_storage.exists(key)
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve(file.id)

@@ -22,11 +22,11 @@ from django.utils import timezone
 
 from batches.core.states import Status
 from batches.models import Batch, File, Upstream, WebhookDelivery, WebhookEndpoint
-from billing.models import Invoice
+from billing.models import Invoice, LedgerEntry
 from provocative.urls import urlpatterns
 from tenants import keys
 from tenants.models import ApiKey, Membership, Tenant, User
-from tests.conftest import Person, person
+from tests.conftest import Person, person, seal
 from tests.test_invoices import invoiced
 from tests.witness import Witness, request_line
 
@@ -59,6 +59,8 @@ ROUTES = {
     "v1/batch/<str:batch_id>/resume": Route("POST"),
     "v1/batch/<str:batch_id>/retry": Route("POST"),
     "v1/batch/<str:batch_id>/results": Route(READ),
+    "v1/batch/<str:batch_id>/receipts": Route(READ),
+    "v1/batch/<str:batch_id>/manifest": Route(READ),
     "v1/files": Route("GET HEAD POST", queries=(("after", "file_id"),)),
     "v1/files/<str:file_id>": Route("GET HEAD DELETE"),
     "v1/files/<str:file_id>/content": Route(READ),
@@ -69,7 +71,8 @@ ROUTES = {
     "v1/models": Route(READ),
     "v1/models/<path:model_id>": Route(READ),
     "v1/usage": Route(READ),
-    "v1/billing": Route(READ),
+    "v1/ledger": Route(READ, queries=(("after", "entry_id"),)),
+    "v1/manifest_keys": Route(READ, "anyone"),
     "v1/limits": Route(READ),
     "v1/billing": Route(READ),
     "v1/invoices": Route(READ, queries=(("after", "invoice_id"),)),
@@ -100,6 +103,7 @@ UNKNOWN = {
     "model_id": "nobody",
     "endpoint_id": "we_" + "0" * 24,
     "invoice_id": "inv_" + "0" * 24,
+    "entry_id": "batch_charge:batch_" + "0" * 24,
 }
 OWNER = ("owner", "secret-name")  # its name before and after it became a secret
 
@@ -114,7 +118,8 @@ def ids_of_owner() -> dict[str, list[str]]:
         "delivery_id": (WebhookDelivery, "event_id"),
         "invoice_id": (Invoice, "public_id"),
     }
-    return {
+    entries = LedgerEntry.objects.filter(tenant__name__in=OWNER).values_list("kind", "reference")
+    return {"entry_id": [":".join(entry) for entry in entries]} | {
         kind: list(rows._default_manager.filter(tenant__name__in=OWNER).values_list(column, flat=True))
         for kind, (rows, column) in named.items()
     }
@@ -142,6 +147,7 @@ def owned(owner: Person, outsider: Person, witness: Witness, work: Any) -> dict[
     assert owner.submit(lines, metadata='{"secret-metadata": "1"}').status_code == 200
     work()
     assert Batch.objects.get().status == Status.COMPLETED
+    seal()
     invoiced(owner)
     assert owner.submit(lines).status_code == 200
     Tenant.objects.filter(pk=owner.tenant.pk).update(name="secret-name")

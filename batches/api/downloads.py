@@ -85,7 +85,7 @@ def send(request: HttpRequest, file: File) -> HttpResponseBase:
 
 
 def _whole(request: HttpRequest, file: File, etag: str) -> HttpResponseBase:
-    pieces = objects.chunks(file.storage_key)
+    pieces = objects.chunks(file.storage_key, 0, file.bytes)  # of an empty object S3 would refuse a range
     if accepts_gzip(request):
         response = StreamingHttpResponse(Transfer(gzipped(pieces)), content_type=JSONL)
         response["Content-Encoding"] = "gzip"

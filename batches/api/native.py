@@ -14,11 +14,11 @@ from rest_framework.response import Response
 from batches import intake, lifecycle, retries, uploads
 from batches.api import downloads, fields, paging, repeats, serializers
 from batches.api.finding import batch as _batch
+from batches.api.finding import not_complete
 from batches.api.finding import of_tenant as _of_tenant
 from batches.core import states
 from batches.core.states import TERMINAL, Status
 from batches.idempotency import Attempt
-from batches.models import Batch
 from tenants.errors import Refused
 
 FIELDS = {"endpoint", "metadata", "on_invalid_line", *fields.CAPS}  # of the form, beside the file
@@ -55,7 +55,7 @@ def output(request: Request, batch_id: str) -> HttpResponseBase:
         raise Refused(409, "batch_failed", "The input was not valid: see the batch's errors. There is no output.")
     if partial:
         return downloads.partial(found)
-    raise _not_complete(found, " Add ?partial=true for what is done so far.")
+    raise not_complete(found, " Add ?partial=true for what is done so far.")
 
 
 @api_view(["GET", "HEAD"])
@@ -64,7 +64,7 @@ def errors(request: Request, batch_id: str) -> HttpResponseBase:
     fields.query(request)
     found = _batch(request, batch_id)
     if found.status not in TERMINAL:
-        raise _not_complete(found)
+        raise not_complete(found)
     if found.status == Status.FAILED:
         raise Refused(409, "batch_failed", "The input was not valid: see the batch's errors. No line was run.")
     if found.error_file is None:
@@ -175,8 +175,3 @@ def _shown_as(status: str) -> Q:
     for state, cancelled in found:
         query |= Q(status=state, cancelling_at__isnull=not cancelled)
     return query
-
-
-def _not_complete(found: Batch, cure: str = "") -> Refused:
-    shown = states.shown(Status(found.status), found.cancelling_at is not None)
-    return Refused(409, "batch_not_complete", f"The batch is {shown}: wait until it has ended.{cure}")

@@ -6,6 +6,7 @@ output file (Segment), or can be rebuilt from Results.
 
 from batches.models.engine import Permit, Runner, Slice, Upstream
 from batches.models.jobs import Batch, File, batch_id, file_id, secret
+from batches.models.receipts import Manifest, SigningKey
 from batches.models.results import Result, Segment
 from batches.models.submissions import Submission
 from batches.models.usage import Usage
@@ -14,10 +15,12 @@ from batches.models.webhooks import WebhookDelivery, WebhookEndpoint, endpoint_i
 __all__ = [
     "Batch",
     "File",
+    "Manifest",
     "Permit",
     "Result",
     "Runner",
     "Segment",
+    "SigningKey",
     "Slice",
     "Submission",
     "Upstream",

@@ -29,6 +29,7 @@ class File(models.Model):
         BATCH = "batch"
         BATCH_OUTPUT = "batch_output"
         BATCH_RESULTS = "batch_results"  # output and errors in one, in input order: the native surface's
+        BATCH_RECEIPTS = "batch_receipts"  # like these in no list of files
 
     public_id = models.CharField(max_length=40, unique=True, default=file_id)
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.PROTECT, related_name="files")
@@ -67,6 +68,10 @@ class Batch(models.Model):
     results_file = models.ForeignKey(File, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     output_file = models.ForeignKey(File, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     error_file = models.ForeignKey(File, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    receipts_file = models.ForeignKey(
+        File, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False,
+        help_text="Null until it is sealed.",
+    )  # fmt: skip
     retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     endpoint = models.CharField(max_length=40)
     model = models.CharField(max_length=200, null=True, blank=True, help_text="Null when lines name several.")
@@ -133,6 +138,7 @@ class Batch(models.Model):
             models.Index(fields=["tenant", "-id"], name="batch_of_tenant"),
             models.Index(fields=["tenant", "ended_at"], name="batch_promised", condition=Q(sla_met__isnull=False)),
             models.Index(fields=["status", "id"], name="batch_active", condition=Q(status__in=ACTIVE)),
+            models.Index(fields=["status", "ended_at"], name="batch_unsealed", condition=Q(receipts_file=None)),
         ]
 
     def __str__(self) -> str:

@@ -272,3 +272,63 @@ DELIVERY = EVENT | {
     "response_status": 500,
     "error": "http_status",
 }
+RECEIPT = {
+    "line": 2,
+    "custom_id": "eval-2",
+    "input_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "status_code": 200,
+    "error_code": None,
+    "flag": None,
+    "attempts": 1,
+    "upstream": 1,
+    "model": "smollm2-135m",
+    "tokens": {"input": 36, "cached": 35, "output": 13},
+    "rates": {"input": 75000000000, "cached_input": 37500000000, "output": 300000000000},
+    "cost_usd": "0.0000052875",
+    "cost_pico": 5287500,
+    "finished_at": 1795545819,
+}
+MANIFEST = {
+    "object": "batch.manifest",
+    "signed": '{"type":"provocative.batch_manifest","version":1,"batch_id":"batch_QpaI3FYHuQr7RyBjzVGzV2Oc"}',
+    "algorithm": "ed25519",
+    "signature": "3g0Qk6u7B2sV4cJ8dO5Y1mXhQ0d0yB6n4kL2pT9wR7eS5aU3vF1iZ8xC6bN4mH2jK0lP9oI7uY5tR3eW1qAsDg==",
+    "key_id": "5f1d7a84db00d2fc",
+    "public_key": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+}
+MANIFEST_KEYS = {
+    "object": "list",
+    "data": [
+        {
+            "id": MANIFEST["key_id"],
+            "object": "manifest_key",
+            "algorithm": "ed25519",
+            "public_key": MANIFEST["public_key"],
+            "created_at": 1795545821,
+        }
+    ],
+}
+LEDGER_ENTRY = {
+    "id": f"batch_charge:{BATCH['id']}",
+    "object": "ledger_entry",
+    "kind": "batch_charge",
+    "reference": BATCH["id"],
+    "amount_usd": "0.00001335",
+    "moved_usd": "0.00001335",
+    "debit": "receivable",
+    "credit": "revenue",
+    "note": None,
+    "created_at": 1795545820,
+    "invoice": None,
+    "lines": [
+        {
+            "model": "smollm2-135m",
+            "day": "2026-11-24",
+            "requests": 3,
+            "input_tokens": 107,
+            "cached_tokens": 104,
+            "output_tokens": 40,
+            "amount_usd": "0.00001335",
+        }
+    ],
+}

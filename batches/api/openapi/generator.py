@@ -20,18 +20,19 @@ from batches.api.openapi import (
     operations,
     payments,
     preflight,
+    receipts,
     reference,
     webhooks,
 )
 from batches.api.openapi.shapes import Shape
 
-ROOMS = (native, preflight, openai, account, billing, invoices, payments, webhooks, reference)
+ROOMS = (native, receipts, preflight, openai, account, billing, invoices, payments, webhooks, reference)
 OPERATIONS = {name: operation for room in ROOMS for name, operation in room.OPERATIONS.items()}
 TAGS = {
     native.TAG: "One request to submit, results in the order of the input.",
     openai.FILES: "`/v1/files` of OpenAI's SDK, unmodified.",
     openai.BATCHES: "`/v1/batches` of OpenAI's SDK, unmodified. The same batches, with the same ids.",
-    account.TAG: "Models, usage, limits, billing.",
+    account.TAG: "Models, usage, limits, billing, the ledger.",
     invoices.TAG: "What your months came to.",
     payments.TAG: "Pages of Stripe's, where the operator takes payments by it.",
     webhooks.TAG: "Be told of the ends of batches, as OpenAI's SDK manages it.",
@@ -79,6 +80,7 @@ def complete(result: Shape, **_: Any) -> Shape:
             **account.SCHEMAS,
             **billing.SCHEMAS,
             **invoices.SCHEMAS,
+            **receipts.SCHEMAS,
             **payments.SCHEMAS,
             **webhooks.SCHEMAS,
         },
