@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db.models import Sum
 from django_q.models import OrmQ
 
@@ -327,3 +328,13 @@ def test_the_queue_is_told_and_may_lose_it(owner: Person, stripe: FakeStripe) ->
     send(invoice)
     sweeping.sweep()
     assert rung() == 0
+
+
+def test_what_is_at_stripe_is_settled_there(owner: Person, stripe: FakeStripe) -> None:
+    sent = send(month(owner, *MODELS))
+    for verb in ("pay", "write-off"):
+        with pytest.raises(CommandError, match="at Stripe"):
+            call_command("invoice", verb, sent.public_id, "--note", "by hand")
+    with pytest.raises(CommandError, match="has it already"):
+        call_command("invoice", "send", sent.public_id)
+    assert Invoice.objects.get().status == "open"

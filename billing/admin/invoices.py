@@ -62,8 +62,9 @@ class InvoiceAdmin(ReadOnly):
     def _settle(
         self, request: HttpRequest, chosen: QuerySet[Invoice], settle: Callable[[Invoice, str], bool], said: str
     ) -> None:
+        """Those at Stripe are settled there."""
         note = f"At /admin/ by {request.user.get_username()}"[:NOTE_LENGTH]
-        settled = sum(settle(invoice, note) for invoice in chosen)
+        settled = sum(settle(invoice, note) for invoice in chosen if not invoice.at_stripe)
         level = messages.SUCCESS if settled else messages.WARNING
         self.message_user(request, said.format(settled, chosen.count()), level)
 

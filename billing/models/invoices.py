@@ -45,6 +45,11 @@ class Invoice(models.Model):
     def __str__(self) -> str:
         return f"invoice {self.public_id}"
 
+    @property
+    def at_stripe(self) -> bool:
+        """Whether Stripe has it, or is about to: it is settled there."""
+        return bool(self.stripe_id or self.send_token)
+
 
 class InvoicedEntry(models.Model):
     """Which invoice a ledger entry is on: one, for ever."""

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandError
 
 from billing import invoicing, money
 from billing.models import Invoice
-from tenants import clock
+from billing.stripe import client, sending
 from tenants.management.console import VerbCommand, month, short_text, shown_time, tenant_named
 
 NOTE = short_text(200)
+AT_STRIPE = "It is at Stripe, which may charge for it: mark it as paid, or void it, there. Its webhook does the rest."
 
 
 class Command(VerbCommand):
@@ -52,16 +52,17 @@ class Command(VerbCommand):
 
     def _settle(self, invoice: str, settle: Callable[[Invoice, str], bool], note: str, refusal: str) -> None:
         found = _invoice(invoice)
+        if found.at_stripe:
+            raise CommandError(AT_STRIPE)
         if not settle(found, note):
             raise CommandError(refusal)
         self.say(_shown(_invoice(invoice)))
 
     def send(self, invoice: str) -> None:
-        if not settings.STRIPE_API_KEY:
+        if not client.configured():
             raise CommandError("Stripe is not set up: STRIPE_API_KEY is empty.")
-        unsent = Invoice.objects.filter(pk=_invoice(invoice).pk, status=Invoice.Status.OPEN, sent_at=None)
-        if not unsent.update(send_at=clock.now()):
-            raise CommandError("It is not open, or Stripe has it already.")
+        if not sending.again(_invoice(invoice)):
+            raise CommandError("It is not open, Stripe has it already, or it is on its way there.")
         self.say(_shown(_invoice(invoice)))
 
 
