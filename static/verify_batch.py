@@ -84,7 +84,7 @@ class Service:
                 wait = error.headers.get("Retry-After", "")
                 if error.code in (404, 410):
                     raise Gone(f"{path} answers {error.code}") from None
-                if error.code not in (429, 503) or not wait.isdigit() or time.monotonic() + int(wait) > until:
+                if error.code not in (409, 429, 503) or not wait.isdigit() or time.monotonic() + int(wait) > until:
                     give_up(f"{path} answers {error.code}: {error.read(2000).decode(errors='replace')}")
                 time.sleep(int(wait))
 

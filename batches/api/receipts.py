@@ -75,4 +75,4 @@ def _ended(request: Request, batch_id: str) -> Batch:
 
 def _not_ready() -> Refused:
     message = "The batch has ended, and its receipts are being written: ask again in a moment."
-    return Refused(503, "receipts_not_ready", message, headers={"Retry-After": SOON})
+    return Refused(409, "receipts_not_ready", message, headers={"Retry-After": SOON})

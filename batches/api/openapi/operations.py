@@ -32,7 +32,7 @@ OF_STATUS: dict[int, Shape] = {  # headers of refusals
     401: {"WWW-Authenticate": {"schema": text(), "required": True}},
     405: {"Allow": {"schema": text("The methods that there are.")}},
     416: {"Content-Range": {"schema": text(examples=["bytes */2048"]), "required": True}},
-    409: {"Retry-After": {"description": "Of `idempotency_key_in_use`: seconds to wait.", "schema": whole(minimum=1)}},
+    409: {"Retry-After": {"description": "Seconds to wait, where it passes by itself.", "schema": whole(minimum=1)}},
     429: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}, **RATE},
     503: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}},
 }
