@@ -39,7 +39,7 @@ def test_three_lines_end_to_end(owner: Person, witness: Witness, work: Callable[
     ]
     usages = [line["response"]["body"]["usage"] for line in lines]
     pico = sum(u["prompt_tokens"] * 500_000 + u["completion_tokens"] * 1_000_000 for u in usages)
-    assert done["cost"] == {"usd": money.usd(pico), "currency": "usd", "discount": "0.5"}
+    assert done["cost"] == {"usd": money.usd(pico), "currency": "usd", "discount": "0.5", "reserved_usd": None}
     assert sum(Result.objects.values_list("cost", flat=True)) == pico
     assert LedgerEntry.objects.get().amount == pico
     assert not Segment.objects.exists() and not Slice.objects.exists()
