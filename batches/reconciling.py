@@ -10,7 +10,7 @@ from django.db.models import Sum
 from batches import metering
 from batches.core.answers import UNCHARGED
 from batches.core.states import TERMINAL, Status
-from batches.models import Batch, Result, Usage
+from batches.models import Batch, Manifest, Result, Usage
 from billing import money
 from billing.ledger import Kind
 from billing.models import LedgerEntry
@@ -18,6 +18,7 @@ from billing.reconciling import CHUNK, Finding
 from tenants import clock
 
 _rates = msgspec.json.Decoder(dict[str, money.Rates])
+SIGNED = {"delivered": "completed", **{name: name for name in metering.MEASURES[2:5]}, "cost_pico": "cost"}
 Sums = dict[str, int]
 
 
@@ -45,6 +46,8 @@ def _batch(batch: Batch) -> Iterator[Finding]:
     yield from _differences("usage", batch, counted, metered)
     if batch.status != Status.FAILED:
         yield from _charge(batch)
+        yield from _promise(batch)
+        yield from _manifest(batch)
 
 
 def _differences(what: str, batch: Batch, expected: Sums, found: Sums) -> Iterator[Finding]:
@@ -83,3 +86,20 @@ def _charge(batch: Batch) -> Iterator[Finding]:
     taken = sorted(map(tuple, metering.taken(batch.pk)))
     if charged != taken:
         yield Finding("charge_lines_of_usage", batch.public_id, str(taken), str(charged))
+
+
+def _promise(batch: Batch) -> Iterator[Finding]:
+    credited = LedgerEntry.objects.filter(kind=Kind.SLA_CREDIT, reference=batch.public_id).first()
+    if (credited.amount if credited else 0) != batch.sla_credit:
+        yield Finding("sla_credit", batch.public_id, int(batch.sla_credit), credited and credited.amount)
+
+
+def _manifest(batch: Batch) -> Iterator[Finding]:
+    """What was signed, once it is."""
+    signed = Manifest.objects.filter(batch=batch).values_list("signed", flat=True).first()
+    if signed is None:
+        return
+    totals = msgspec.json.decode(signed)["totals"]
+    for name, column in SIGNED.items():
+        if totals[name] != getattr(batch, column):
+            yield Finding(f"manifest_{column}", batch.public_id, int(getattr(batch, column)), totals[name])

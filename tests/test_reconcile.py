@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, transaction
-from django.db.models import F, Sum
+from django.db.models import F, Sum, Value
+from django.db.models.functions import Replace
 
-from batches.models import Batch, Result, Upstream, Usage
+from batches.models import Batch, Manifest, Result, Upstream, Usage
 from billing import invoicing, ledger, money, prices
 from billing import tasks as billing_tasks
 from billing.ledger import Account, Kind
@@ -24,7 +25,7 @@ from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from billing.stripe import checkout
 from tenants import clock
 from tests import crashes
-from tests.conftest import Person, unprotected
+from tests.conftest import Person, seal, unprotected
 from tests.fakestripe import FakeStripe
 from tests.stripes import deliver, month
 from tests.test_engine import numbered, when
@@ -132,6 +133,7 @@ def closed(owner: Person, witness: Witness, work: Work, next_month: Callable[[],
     for lines in (numbered(3), [*numbered(2), request_line("bad", faults=["400"])]):
         assert owner.submit(lines).status_code == 200
     work()
+    seal()
     next_month()
     mistake = ledger.post(owner.tenant.pk, Kind.CREDIT_GRANT, "mistake", money.CENT)
     assert mistake and ledger.correct(mistake, "posted twice")
@@ -166,6 +168,10 @@ PLANTED: dict[str, Callable[[Person, Person], Any]] = {
     "charge_lines_of_usage": lambda *_: Usage.objects.update(day=date(2020, 1, 1)),
     "not_charged": lose_charge,
     "charge": lambda *_: entry("batch_charge").update(amount=F("amount") + 1),
+    "sla_credit": lambda *_: Batch.objects.update(sla_credit=5),
+    "manifest_cost": lambda *_: Manifest.objects.update(
+        signed=Replace("signed", Value('"cost_pico":'), Value('"cost_pico":1'))
+    ),
     "charge_without_batch": lambda owner, _: stray("batch_charge", "batch_nobodys", owner.tenant.pk, 5),
     "charge_lines": lambda *_: ChargeLine.objects.update(amount=F("amount") * 2),
     "charge_line_elsewhere": lambda _, other: ChargeLine.objects.update(tenant=other.tenant),
