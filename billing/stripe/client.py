@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from django.conf import settings
 
 CONNECT, ANSWER = 5.0, 20.0  # seconds
+THEIR_FAULT = 500  # statuses from here on
 TOLERANCE = 300  # seconds between a webhook's timestamp and our clock, either way
 Ask = Callable[[Any], Any]
 Object = dict[str, Any]  # of Stripe's, as JSON has it

@@ -85,6 +85,7 @@ def _session(event: Object, subject: Object) -> Effect | None:
         return None
     if found["mode"] == "setup":
         checkout.adopt_payment_method(found)
+        settling.charge_past_due(found["customer"])
     state = customers.state(found["customer"])
 
     def effect() -> None:

@@ -41,6 +41,23 @@ def settle(invoice: Invoice, found: Object) -> None:
         invoicing.write_off(invoice, GIVEN_UP[status])
 
 
+def charge_past_due(customer: str) -> None:
+    """Try again what could not be charged, now that there is another payment method: Stripe's own next try may be days
+    away. Raises client.Failed when Stripe does not answer."""
+    for found in client.every(lambda v1: v1.invoices.list({"customer": customer, "status": "open", "limit": 100})):
+        if ours(found) and customers.is_past_due(found, clock.now()):
+            _charge(found["id"])
+
+
+def _charge(stripe_id: str) -> None:
+    try:
+        client.call(lambda v1: v1.invoices.pay(stripe_id))
+    except client.Failed as failed:
+        if failed.status is None or failed.status >= client.THEIR_FAULT:
+            raise
+        log.info("Stripe does not charge %s: %s", stripe_id, failed)  # declined again, or paid meanwhile
+
+
 def refresh(seconds: float) -> None:
     """Ask Stripe about all that is open, in case its webhooks were lost; in no order, for about so long."""
     until = time.monotonic() + seconds
