@@ -8,14 +8,13 @@ PEERS := .venv-peers/.installed
 COMPAT := .venv-compat/.installed
 
 # those that a second database can't change, and those that start services of their own: beside the others, since they
-# mostly wait. Four of the five parts of `make test` run at once: on two cores tests wait about as long as they work.
-PARTS := test-processes test-postgres-1 test-postgres-2 test-sqlite-1 test-sqlite-2
+# mostly wait. The three parts of `make test` should take about as long as each other.
 PROCESSES := tests/core $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite openapi upstream_faults adaptive)
 
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo run test $(PARTS) soak compat lint format bench clean
+.PHONY: help setup demo run test test-processes test-sqlite test-postgres soak compat lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,16 +44,16 @@ run: $(RUNTIME) ## Serve in the foreground, with the embedded model
 	$(PYTHON) manage.py up
 
 test: $(DEVELOPMENT) ## Run all tests, on SQLite and on a PostgreSQL that pip brought
-	@$(MAKE) --jobs 4 --output-sync=target --keep-going $(PARTS)
+	@$(MAKE) --jobs 3 --output-sync=target --keep-going test-processes test-sqlite test-postgres
 
 test-processes: $(DEVELOPMENT)
 	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES)
 
-test-sqlite-1 test-sqlite-2: test-sqlite-%: $(DEVELOPMENT)
-	TEST_PART=$*/2 TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES:%=--ignore=%)
+test-sqlite: $(DEVELOPMENT)
+	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES:%=--ignore=%)
 
-test-postgres-1 test-postgres-2: test-postgres-%: $(DEVELOPMENT)
-	TEST_PART=$*/2 TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only and not soak and not compat"
+test-postgres: $(DEVELOPMENT)
+	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only and not soak and not compat"
 
 soak: $(DEVELOPMENT) ## Run the long reliability tests on PostgreSQL (or TEST_DATABASE=sqlite), with their figures
 	TEST_DATABASE=$${TEST_DATABASE:-postgres} $(PYTHON) -m pytest -q -m soak -s

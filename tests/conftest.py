@@ -34,17 +34,6 @@ from tests.receiver import Receiver
 from tests.witness import Witness
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every second file with TEST_PART=1/2, the others with 2/2: two runs share the work of one."""
-    part, _, parts = os.environ.get("TEST_PART", "1/1").partition("/")
-    files = sorted({item.path for item in items})[int(part) - 1 :: int(parts)]
-    left = [item for item in items if item.path not in files]
-    items[:] = [item for item in items if item.path in files]
-    if left:
-        config.hook.pytest_deselected(items=left)
-
-
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
     if environment.DATABASE == "sqlite":
