@@ -4,7 +4,7 @@ from django.db import transaction
 
 from billing import ledger
 from billing.ledger import Account, Kind
-from billing.models import LedgerEntry
+from billing.models import Invoice, InvoicedEntry, LedgerEntry
 from tenants import admission
 
 CREDITS = (Kind.SLA_CREDIT, Kind.CREDIT_GRANT, Kind.CREDIT_PURCHASE)
@@ -24,6 +24,9 @@ def take_back(kind: str, reference: str, note: str) -> list[LedgerEntry]:
         raise NotCorrectable(f"There is no entry {kind} of {reference}.")
     with transaction.atomic():
         admission.lock(entry.tenant_id)
+        if kind == Kind.BATCH_CHARGE and _is_written_off(entry):
+            cure = "Where credits paid for a part of it, grant these."
+            raise NotCorrectable(f"{reference} is on an invoice that was written off: nothing is owed for it. {cure}")
         if kind in CREDITS and ledger.balance(entry.tenant_id, Account.CREDITS) < entry.amount:
             raise NotCorrectable(f"Not all credits of {reference} are left: correct first what they paid for.")
         made = [ledger.correct(entry, note)]
@@ -33,3 +36,8 @@ def take_back(kind: str, reference: str, note: str) -> list[LedgerEntry]:
             along = {other.kind: other for other in LedgerEntry.objects.filter(kind__in=ALONG, reference=reference)}
             made += [ledger.correct(along[other], note) for other in ALONG if other in along]
     return [correction for correction in made if correction]
+
+
+def _is_written_off(charge: LedgerEntry) -> bool:
+    """Its reverse would become credits, of what was never paid. Under the tenant's lock, as a write-off is."""
+    return InvoicedEntry.objects.filter(entry=charge, invoice__status=Invoice.Status.VOID).exists()

@@ -109,9 +109,13 @@ def balance(tenant: int, account: str) -> int:
 
 
 def charged_since(tenant: int, first: date) -> int:
-    """Pico-USD of the batches charged since the beginning of the day `first` (UTC), corrections taken off."""
-    entries = LedgerEntry.objects.filter(tenant_id=tenant, created_at__gte=clock.midnight(first))
+    """Pico-USD of the batches charged since the beginning of the day `first` (UTC), less what was taken back of them.
+
+    What was charged before, and taken back since, makes no room: it was never a part of this.
+    """
+    begin = clock.midnight(first)
+    entries = LedgerEntry.objects.filter(tenant_id=tenant, created_at__gte=begin)
     charges = Q(debit=Account.RECEIVABLE, credit=Account.REVENUE)
-    reversals = Q(debit=Account.REVENUE, credit=Account.RECEIVABLE)
+    reversals = Q(debit=Account.REVENUE, credit=Account.RECEIVABLE, reverses__created_at__gte=begin)
     sums = entries.aggregate(plus=Sum("amount", filter=charges), minus=Sum("amount", filter=reversals))
     return int(sums["plus"] or 0) - int(sums["minus"] or 0)

@@ -8,7 +8,7 @@ from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing import invoicing, ledger, money
+from billing import corrections, invoicing, ledger, money
 from billing.ledger import Account, Kind, Taken
 from billing.models import Invoice, InvoicedEntry, LedgerEntry
 from tenants import clock
@@ -106,6 +106,33 @@ def test_credits_and_corrections_are_on_the_invoice(owner: Person, at: Any) -> N
     assert (november.due, november.cents, november.status) == (0, 0, "paid")
     assert ledger.balance(owner.tenant.pk, Account.CREDITS) == 10 * USD
     assert ledger.balance(owner.tenant.pk, Account.RECEIVABLE) == 6 * USD
+
+
+def test_what_is_taken_back_of_an_earlier_month_makes_no_room_in_this_one(owner: Person, at: Any) -> None:
+    at(2026, 10, 31, 23, 59)
+    charge(owner, "batch_1", taken("a", date(2026, 10, 31), 10 * USD))
+    at(2026, 11, 1)
+    charge(owner, "batch_2", taken("a", NOVEMBER, 3 * USD))
+    charge(owner, "batch_3", taken("a", NOVEMBER, USD))
+    for batch in ("batch_1", "batch_3"):
+        corrections.take_back("batch_charge", batch, "wrong model")
+    assert ledger.charged_since(owner.tenant.pk, NOVEMBER) == 3 * USD
+    assert ledger.charged_since(owner.tenant.pk, OCTOBER) == 3 * USD
+
+
+def test_what_was_written_off_is_not_given_back_on_top(owner: Person, at: Any) -> None:
+    at(2026, 10, 5)
+    charge(owner, "batch_1", taken("a", date(2026, 10, 5), 10 * USD))
+    at(2026, 11, 1)
+    [invoice] = invoicing.close_all()
+    invoicing.write_off(invoice, "wrong model")
+    with pytest.raises(corrections.NotCorrectable, match="written off"):
+        corrections.take_back("batch_charge", "batch_1", "wrong model")
+    invoicing.pay(invoice, "bank")
+    assert corrections.take_back("batch_charge", "batch_1", "wrong model")
+    at(2026, 12, 1)
+    invoicing.close_all()
+    assert ledger.balance(owner.tenant.pk, Account.CREDITS) == 10 * USD
 
 
 def test_sixteen_close_a_month_once(owner: Person, at: Any) -> None:
