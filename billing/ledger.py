@@ -21,6 +21,7 @@ ACCOUNTS: dict[LedgerEntry.Kind, Accounts] = {
     Kind.PAYMENT: (Account.CASH, Account.RECEIVABLE),
     Kind.WRITE_OFF: (Account.LOSS, Account.RECEIVABLE),
 }
+LONGEST_REFERENCE = 80  # characters, of credits: with their kind before it, it is their correction's
 
 
 class Taken(NamedTuple):

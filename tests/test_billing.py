@@ -329,7 +329,12 @@ def test_staff_sets_limits_and_gives_credits(owner: Person) -> None:
     entry = {"tenant": owner.tenant.pk, "kind": "credit_grant", "reference": "welcome", "amount": "5", "note": "hello"}
     assert root.post("/admin/billing/ledgerentry/add/", entry).status_code == 302
     assert ledger.balance(owner.tenant.pk, Account.CREDITS) == 5 * USD
-    for wrong in ({}, {"kind": "batch_charge"}, {"reference": "b", "amount": "-1"}):  # the first: it is posted already
+    for wrong in (
+        {},
+        {"kind": "batch_charge"},
+        {"reference": "b", "amount": "-1"},
+        {"reference": "r" * 81},
+    ):  # the first: it is posted already
         assert root.post("/admin/billing/ledgerentry/add/", entry | wrong).status_code == 200
     assert LedgerEntry.objects.count() == 1
     viewer = staff("viewer@example.com", "view_customer", "view_ledgerentry")

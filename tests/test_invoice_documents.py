@@ -227,6 +227,16 @@ def test_a_charge_is_taken_back_with_what_came_with_it(owner: Person) -> None:
     assert shown[-1]["note"] == "wrong model" and shown[1]["amount"] == "10"
 
 
+def test_credits_with_the_longest_reference_can_be_taken_back(owner: Person) -> None:
+    for paid in ([], ["--paid"]):
+        with pytest.raises(CommandError, match="at most 80"):
+            command("credit", "grant", "owner", "5", "--reference", "r" * 81, *paid)
+        command("credit", "grant", "owner", "5", "--reference", "r" * 80, *paid)
+    for kind in ("credit_grant", "credit_purchase"):
+        assert command("ledger", "correct", kind, "r" * 80, "--note", "x")
+    assert holdings(owner)["credits"] == 0
+
+
 def holdings(person: Person) -> dict[str, int]:
     return {account: ledger.balance(person.tenant.pk, account) for account in (Account.RECEIVABLE, Account.CREDITS)}
 

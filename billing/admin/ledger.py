@@ -38,6 +38,7 @@ class CreditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
     """Credits for a tenant, once a reference."""
 
     kind = forms.ChoiceField(choices=[(kind.value, kind.label) for kind in (Kind.CREDIT_GRANT, Kind.CREDIT_PURCHASE)])
+    reference = forms.CharField(max_length=ledger.LONGEST_REFERENCE, help_text="What it is for: posted once.")
     amount = Usd(label="Amount", help_text="USD.")
 
     class Meta:

@@ -6,7 +6,7 @@ from billing import customers, ledger, money
 from billing.customers import Posted
 from tenants.management.console import VerbCommand, tenant_named
 
-LONGEST = {"reference": 100, "note": 200}  # characters, of the ledger's columns
+LONGEST = {"reference": ledger.LONGEST_REFERENCE, "note": 200}  # characters
 
 
 class Command(VerbCommand):
