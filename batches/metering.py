@@ -9,6 +9,7 @@ from django.db.models import Sum
 from batches.models import Batch, Usage
 from batches.recording import Record
 from billing import ledger
+from billing.fields import Total
 
 MEASURES = ("completed", "failed", "input_tokens", "cached_tokens", "output_tokens", "cost")
 GROUPS = {"model": ("model",), "day": ("day",), "key": ("api_key_id", "api_key__prefix", "api_key__name")}
@@ -52,7 +53,7 @@ def report(tenant: int, first: date, last: date, group_by: str) -> list[tuple[An
     """What each group is shown as, and its sums over the days from `first` to `last`, both included, in order."""
     columns = GROUPS[group_by]
     rows = Usage.objects.filter(tenant_id=tenant, day__gte=first, day__lte=last).values(*columns).order_by(*columns)
-    groups = rows.annotate(**{f"sum_{name}": Sum(name) for name in MEASURES})
+    groups = rows.annotate(**{f"sum_{name}": Sum(name) for name in MEASURES[:-1]}, sum_cost=Total("cost"))
     return [(_shown(group, group_by), {name: int(group[f"sum_{name}"]) for name in MEASURES}) for group in groups]
 
 

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models import Min, QuerySet, Sum, Value
 
 from billing import ledger, money, tasks
+from billing.fields import Total
 from billing.ledger import Account, Kind
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from tenants import admission, clock
@@ -114,7 +115,7 @@ def _take(invoice: Invoice, found: QuerySet[LedgerEntry]) -> None:
 
 def owed(rows: QuerySet[LedgerEntry]) -> int:
     """By how much they move what the tenant owes, pico-USD."""
-    sums = rows.order_by("debit", "credit").values_list("debit", "credit").annotate(sum=Sum("amount"))
+    sums = rows.order_by("debit", "credit").values_list("debit", "credit").annotate(sum=Total("amount"))
     return sum(LedgerEntry(debit=debit, credit=credit, amount=amount).owed for debit, credit, amount in sums)
 
 
@@ -136,7 +137,7 @@ def _total(invoice: Invoice, due: int) -> None:
 def lines(invoice: Invoice) -> list[Line]:
     """What the invoice's charges are made of, by day and model."""
     rows = ChargeLine.objects.filter(entry__invoiced__invoice=invoice).values("day", "model").order_by("day", "model")
-    sums = rows.values_list("day", "model", *(Sum(name) for name in MEASURES))
+    sums = rows.values_list("day", "model", *(map(Sum, MEASURES[:-1])), Total(MEASURES[-1]))
     return [Line(model, day, *map(int, measures)) for day, model, *measures in sums]
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from datetime import date
 from typing import NamedTuple
 
-from django.db.models import Q, Sum
+from django.db.models import Q
 
+from billing.fields import Total
 from billing.models import ChargeLine, LedgerEntry
 from tenants import admission, clock
 
@@ -103,7 +104,7 @@ def correct(entry: LedgerEntry, note: str) -> LedgerEntry | None:
 def balance(tenant: int, account: str) -> int:
     """What an account of the tenant holds, pico-USD: of `receivable` what it owes, of `credits` what it has left."""
     sums = LedgerEntry.objects.filter(Q(debit=account) | Q(credit=account), tenant_id=tenant).aggregate(
-        debit=Sum("amount", filter=Q(debit=account)), credit=Sum("amount", filter=Q(credit=account))
+        debit=Total("amount", filter=Q(debit=account)), credit=Total("amount", filter=Q(credit=account))
     )
     owed = int(sums["debit"] or 0) - int(sums["credit"] or 0)
     return owed if account == Account.RECEIVABLE else -owed
@@ -118,5 +119,5 @@ def charged_since(tenant: int, first: date) -> int:
     entries = LedgerEntry.objects.filter(tenant_id=tenant, created_at__gte=begin)
     charges = Q(debit=Account.RECEIVABLE, credit=Account.REVENUE)
     reversals = Q(debit=Account.REVENUE, credit=Account.RECEIVABLE, reverses__created_at__gte=begin)
-    sums = entries.aggregate(plus=Sum("amount", filter=charges), minus=Sum("amount", filter=reversals))
+    sums = entries.aggregate(plus=Total("amount", filter=charges), minus=Total("amount", filter=reversals))
     return int(sums["plus"] or 0) - int(sums["minus"] or 0)

@@ -8,9 +8,10 @@ import io
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, QuerySet
 
 from billing import invoicing, money
+from billing.fields import Total
 from billing.ledger import Kind
 from billing.models import Invoice, LedgerEntry
 
@@ -37,7 +38,7 @@ def parts(invoice: Invoice) -> dict[str, Part]:
     """By kind."""
     rows = invoicing.entries(invoice).order_by("kind", "debit", "credit").values_list("kind", "debit", "credit")
     found: dict[str, Part] = {}
-    for kind, debit, credit, count, amount in rows.annotate(Count("pk"), Sum("amount")):
+    for kind, debit, credit, count, amount in rows.annotate(Count("pk"), Total("amount")):
         before = found.get(kind, Part(0, 0))
         owed = LedgerEntry(debit=debit, credit=credit, amount=amount).owed
         found[kind] = Part(before.entries + count, before.owed + owed)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, close_old_connections, connection, connections, transaction
 
-from billing import ledger
+from billing import invoicing, ledger, statement
 from billing.ledger import Account, Kind, Taken
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from tenants import admission
@@ -76,6 +76,21 @@ def test_credits_pay_first_and_no_further_than_they_go(owner: Person, outsider: 
     charge(outsider.tenant.pk, "batch_3", USD)
     assert holdings(owner.tenant.pk) == {"receivable": USD, "revenue": 6 * USD, "cash": -5 * USD}
     assert holdings(outsider.tenant.pk) == {"receivable": USD, "revenue": USD}
+
+
+def test_sums_are_exact_beyond_64_bits(owner: Person) -> None:
+    most = 2**63 - 1
+    for number in range(12):
+        ledger.post(owner.tenant.pk, Kind.CREDIT_PURCHASE, f"pi_{number}", most)
+        charge(owner.tenant.pk, f"batch_{number}", most - number)
+    assert holdings(owner.tenant.pk) == {"credits": 66, "revenue": 12 * most - 66, "cash": -12 * most}
+    assert ledger.charged_since(owner.tenant.pk, DAY.replace(day=1)) == 12 * most - 66
+    invoice = Invoice.objects.create(tenant=owner.tenant, month=DAY.replace(day=1), due=0, cents=0)
+    entries = LedgerEntry.objects.all()
+    InvoicedEntry.objects.bulk_create(InvoicedEntry(entry=entry, invoice=invoice) for entry in entries)
+    assert [line.amount for line in invoicing.lines(invoice)] == [12 * most - 66]
+    assert invoicing.owed(invoicing.entries(invoice)) == 0
+    assert statement.parts(invoice)["batch_charge"].owed == 12 * most - 66
 
 
 def test_a_late_batch_is_credited_at_once(owner: Person) -> None:

@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from django.db.models import Sum
-
 from billing import invoicing, money
+from billing.fields import Total
 from billing.invoicing import Line
 from billing.ledger import Kind
 from billing.models import Invoice, LedgerEntry
@@ -95,7 +94,7 @@ def _charge(name: str, lines: list[Line]) -> Part:
 def _others(invoice: Invoice) -> Iterator[Part]:
     rows = invoicing.entries(invoice).exclude(kind=Kind.BATCH_CHARGE).order_by("kind", "debit", "credit")
     sums: Counter[str] = Counter()
-    for kind, debit, credit, amount in rows.values_list("kind", "debit", "credit").annotate(Sum("amount")):
+    for kind, debit, credit, amount in rows.values_list("kind", "debit", "credit").annotate(Total("amount")):
         sums[kind] += LedgerEntry(debit=debit, credit=credit, amount=amount).owed
     for kind, pico in sums.items():
         if pico:
