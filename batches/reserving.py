@@ -6,6 +6,7 @@ posted in the transaction that ends it, under the same lock. docs/decisions/0022
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from batches.core import caps
@@ -54,6 +55,16 @@ def check_room(tenant: int, wanted: int | None = None) -> None:
     spending.check_paid(terms)
     if terms.limited:
         spending.check(spending.funds(tenant, terms, running(tenant).held), wanted)
+
+
+def has_room(tenant: int) -> bool:
+    """Whether the tenant can spend anything now. Nothing is locked."""
+    terms = spending.terms(tenant)
+    with suppress(Refused):
+        if terms.limited:
+            spending.check(spending.funds(tenant, terms, running(tenant).held))
+        return True
+    return False
 
 
 def refusal(tenant: int, wanted: int) -> Fault | None:

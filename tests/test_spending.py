@@ -357,6 +357,24 @@ def test_two_that_wait_go_on_as_far_as_it_goes(owner: Person, witness: Witness) 
     assert reserving.running(owner.tenant.pk).held == left(owner)
 
 
+@pytest.mark.sqlite_only
+def test_who_can_spend_nothing_is_locked_for_none_of_the_batches_that_wait(
+    owner: Person, witness: Witness, monkeypatch: Any
+) -> None:
+    waiting = [start(owner) for _ in range(3)]
+    stopped = {"paused_reason": "insufficient_credits", "cost": waiting[0].reserved, "completed": LINES // 2}
+    Batch.objects.filter(status=Status.IN_PROGRESS).update(**stopped)
+    prepaid(owner, 3 * int(waiting[0].reserved))
+    locked: list[int] = []
+    lock = admission.lock
+    monkeypatch.setattr(admission, "lock", lambda tenant: locked.append(tenant) or lock(tenant))
+    lifecycle.go_on()
+    assert not locked and Batch.objects.filter(paused_reason="").count() == 0
+    ledger.post(owner.tenant.pk, Kind.CREDIT_GRANT, "more", USD)
+    lifecycle.go_on()
+    assert Batch.objects.filter(paused_reason="").count() == 3
+
+
 def covers_more(owner: Person, how: str, pico: int) -> None:
     prepaid(owner, pico, "pi_2") if how == "credits" else limited(owner, pico)
 
