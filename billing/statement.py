@@ -58,8 +58,12 @@ def others(invoice: Invoice) -> QuerySet[LedgerEntry]:
 
 def about(invoice: Invoice, reference: str) -> QuerySet[LedgerEntry]:
     """The entries for one thing, such as a batch, by its public id; and what reversed them."""
-    references = [reference, *(f"{kind}:{reference}" for kind in Kind)]  # of corrections
-    return invoicing.entries(invoice).filter(kind__in=Kind, reference__in=references)  # so the index finds them
+    return invoicing.entries(invoice).filter(kind__in=Kind, reference__in=references(reference))  # the index finds them
+
+
+def references(reference: str) -> list[str]:
+    """Of the entries for one thing, and of their corrections."""
+    return [reference, *(f"{kind}:{reference}" for kind in Kind)]
 
 
 def as_csv(invoice: Invoice) -> str:

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from batches.api import fields, paging
 from batches.api.serializers import unix
-from billing import money
+from billing import money, statement
 from billing.ledger import Kind
 from billing.models import LedgerEntry
 from tenants.authentication import tenant_of
@@ -28,7 +28,7 @@ def entries(request: Request) -> Response:
         rows = rows.filter(kind=kind)
     if (reference := request.query_params.get("reference")) is not None:
         reference = "" if "\x00" in reference else reference
-        rows = rows.filter(Q(reference=reference) | Q(reverses__reference=reference))
+        rows = rows.filter(kind__in=Kind, reference__in=statement.references(reference))  # so the index finds them
     if after := request.query_params.get("after"):
         place = _place(request, after)
         rows = rows.filter(Q(created_at__lt=place.created_at) | Q(created_at=place.created_at, pk__lt=place.pk))
