@@ -365,11 +365,10 @@ def test_who_can_spend_nothing_is_locked_for_none_of_the_batches_that_wait(
     stopped = {"paused_reason": "insufficient_credits", "cost": waiting[0].reserved, "completed": LINES // 2}
     Batch.objects.filter(status=Status.IN_PROGRESS).update(**stopped)
     prepaid(owner, 3 * int(waiting[0].reserved))
-    locked: list[int] = []
-    lock = admission.lock
-    monkeypatch.setattr(admission, "lock", lambda tenant: locked.append(tenant) or lock(tenant))
-    lifecycle.go_on()
-    assert not locked and Batch.objects.filter(paused_reason="").count() == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "lock", lambda tenant: pytest.fail("it is locked"))
+        lifecycle.go_on()
+    assert Batch.objects.filter(paused_reason="").count() == 0
     ledger.post(owner.tenant.pk, Kind.CREDIT_GRANT, "more", USD)
     lifecycle.go_on()
     assert Batch.objects.filter(paused_reason="").count() == 3
