@@ -113,16 +113,27 @@ def go_on() -> None:
 
     A tenant that can spend nothing is asked about once, not locked for each of its batches at every sweep.
     """
-    reasons = (caps.CREDITS, caps.SPENDING)
-    waiting = Batch.objects.filter(status=Status.IN_PROGRESS, paused_reason__in=reasons)
-    can_spend = cache(reserving.has_room)
-    for batch in waiting.order_by("pk").only("tenant"):
-        if not can_spend(batch.tenant_id):
+    waiting = Batch.objects.filter(status=Status.IN_PROGRESS, paused_reason__in=caps.LIMITS)
+    lacking = cache(reserving.lacking)
+    for batch in waiting.order_by("pk").only("tenant", "paused_reason"):
+        if code := lacking(batch.tenant_id):
+            _still(batch, code)
             continue
-        with suppress(Refused), transaction.atomic():
-            reserved = reserving.again(batch, {})
-            if waiting.filter(BELOW_CAP, pk=batch.pk).update(paused_reason="", waiting_reason="", **reserved):
-                tasks.ring_work()
+        try:
+            with transaction.atomic():
+                reserved = reserving.again(batch, {})
+                if waiting.filter(BELOW_CAP, pk=batch.pk).update(paused_reason="", waiting_reason="", **reserved):
+                    tasks.ring_work()
+        except Refused as refused:
+            _still(batch, refused.code)
+
+
+def _still(batch: Batch, code: str) -> None:
+    """What a paused batch lacks now may be another thing: credits have come, and its tenant's limit is in the way."""
+    reason = caps.REFUSED[code]
+    if reason != batch.paused_reason:
+        same = Batch.objects.filter(pk=batch.pk, status=Status.IN_PROGRESS, paused_reason=batch.paused_reason)
+        same.update(paused_reason=reason, waiting_reason=caps.waiting_reason(reason))
 
 
 def cancel(batch: Batch) -> None:

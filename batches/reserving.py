@@ -6,7 +6,6 @@ posted in the transaction that ends it, under the same lock. docs/decisions/0022
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from batches.core import caps
@@ -57,14 +56,15 @@ def check_room(tenant: int, wanted: int | None = None) -> None:
         spending.check(spending.funds(tenant, terms, running(tenant).held), wanted)
 
 
-def has_room(tenant: int) -> bool:
-    """Whether the tenant can spend anything now. Nothing is locked."""
+def lacking(tenant: int) -> str:
+    """The code of why the tenant can spend nothing now; "" where it can. Nothing is locked."""
     terms = spending.terms(tenant)
-    with suppress(Refused):
+    try:
         if terms.limited:
             spending.check(spending.funds(tenant, terms, running(tenant).held))
-        return True
-    return False
+    except Refused as refused:
+        return refused.code
+    return ""
 
 
 def refusal(tenant: int, wanted: int) -> Fault | None:
@@ -91,7 +91,8 @@ def _check(tenant: int, wanted: int, apart: int | None = None) -> None:
     if spending.terms(tenant).limited:
         admission.lock(tenant)
         terms = spending.terms(tenant)
-        spending.check(spending.funds(tenant, terms, running(tenant, apart).held), wanted)
+        cure = spending.LOWER if apart is None else spending.SHORTER
+        spending.check(spending.funds(tenant, terms, running(tenant, apart).held), wanted, cure)
 
 
 def pause_reason(batch: Batch, grown: int) -> str:

@@ -47,7 +47,7 @@ def _check(batch: Batch) -> None:
             409, "batch_not_complete", "The batch has not ended: only what is left at its end can be retried."
         )
     if batch.status == Status.FAILED:
-        raise Refused(409, "batch_failed", "The input was not valid: repair the file and submit it anew.")
+        raise Refused(409, "batch_failed", "The batch never ran: see its errors, then submit its file anew.")
     if batch.completed == batch.total:
         raise Refused(409, "nothing_to_retry", "Every line of the batch was delivered.")
     if len(_chain(batch)) > MAX_RETRIES:

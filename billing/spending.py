@@ -15,7 +15,9 @@ from tenants import clock
 from tenants.errors import Refused
 
 PERCENTS = (50, 80, 100)  # of the limit of a month, that a tenant is told of
+WAIT = "Wait until others have ended"
 LOWER = "Give its lines lower limits of output, or a long batch a max_cost_usd; or wait until others have ended"
+SHORTER = "If it is long, resume it with a max_cost_usd; or wait until others have ended"  # what runs can't be changed
 
 
 class Terms(NamedTuple):
@@ -94,35 +96,37 @@ def to_alert(tenants: QuerySet[Any, Any]) -> list[int]:
 def check_paid(terms: Terms) -> None:
     """Raises Refused 402 while an invoice is past due."""
     if terms.past_due:
-        message = "An invoice of your tenant is past due: pay it to submit batches. Batches that run go on."
+        message = "An invoice is past due: pay it at its payment_url (GET /v1/invoices), or ask the operator."
         raise Refused(402, "payment_required", message)
 
 
-def check(funds: Funds, wanted: int | None = None) -> None:
+def check(funds: Funds, wanted: int | None = None, cure: str = LOWER) -> None:
     """Raises Refused 402 when a batch that may cost `wanted` does not fit; without it, when nothing at all would.
 
     What costs nothing always fits.
     """
+    cure = WAIT if wanted is None else cure
     if funds.balance is not None and not _fits(funds.balance - funds.held, wanted):
-        raise Refused(402, "insufficient_credits", _short_of_credits(funds, funds.balance, wanted))
+        short = _short_of_credits(funds, funds.balance)
+        raise Refused(402, "insufficient_credits", f"{_asked(wanted)}{short}. {cure}; or get more credits.")
     if funds.limit is not None and not _fits(funds.limit - funds.charged - funds.held, wanted):
-        raise Refused(402, "spending_limit_exceeded", _short_of_limit(funds, funds.limit, wanted))
+        short = _short_of_limit(funds, funds.limit)
+        message = f"{_asked(wanted)}{short}. {cure}; or ask the operator for a higher limit."
+        raise Refused(402, "spending_limit_exceeded", message)
 
 
 def _fits(left: int, wanted: int | None) -> bool:
     return left > 0 if wanted is None else wanted <= left or not wanted
 
 
-def _short_of_credits(funds: Funds, balance: int, wanted: int | None) -> str:
-    left = f"{_usd(balance - funds.held)} USD of your credits are available ({money.usd(balance)}, of which "
-    left += f"{money.usd(funds.held)} are reserved for batches that run)"
-    return f"{_asked(wanted)}{left}. {LOWER}; or get more credits."
+def _short_of_credits(funds: Funds, balance: int) -> str:
+    left = f"{_usd(balance - funds.held)} USD of your credits are available ({money.usd(balance)}, "
+    return left + f"less {money.usd(funds.held)} reserved for batches that run)"
 
 
-def _short_of_limit(funds: Funds, limit: int, wanted: int | None) -> str:
+def _short_of_limit(funds: Funds, limit: int) -> str:
     left = f"{_usd(limit - funds.charged - funds.held)} USD are left of your limit of {money.usd(limit)} this month "
-    left += f"({money.usd(funds.charged)} charged, {money.usd(funds.held)} reserved for batches that run)"
-    return f"{_asked(wanted)}{left}. {LOWER}; or ask the operator for a higher limit."
+    return left + f"({money.usd(funds.charged)} charged, {money.usd(funds.held)} reserved for batches that run)"
 
 
 def _asked(wanted: int | None) -> str:

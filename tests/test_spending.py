@@ -173,6 +173,12 @@ def test_what_is_not_covered_fails_with_the_numbers_and_starts_when_it_is(
     assert money.usd(reserved) in found["message"] and money.usd(reserved - 1) in found["message"]
     assert "limits of output" in found["message"]
     assert not Slice.objects.filter(batch=refused).exists()
+    for answer in (
+        owner.get(f"/v1/batch/{refused.public_id}/output"),
+        owner.post(f"/v1/batch/{refused.public_id}/retry"),
+    ):
+        assert error(answer, 409) == "batch_failed"
+        assert "not valid" not in answer.json()["error"]["message"]  # the file was good
     assert start(outsider).status == Status.IN_PROGRESS
     work()
     spent = reserving.running(owner.tenant.pk)
@@ -183,7 +189,9 @@ def test_a_reservation_ends_with_its_batch_and_the_rest_is_free_again(owner: Per
     prepaid(owner, 2 * reserved)
     first, second = start(owner), start(owner)
     assert {first.status, second.status} == {Status.IN_PROGRESS}
-    assert error(owner.submit(numbered(LINES)), 402) == "insufficient_credits"
+    answer = owner.submit(numbered(LINES))
+    assert error(answer, 402) == "insufficient_credits"
+    assert answer.json()["error"]["message"].endswith("Wait until others have ended; or get more credits.")
     lifecycle.cancel(second)
     step("finalizing", tasks.finalize)
     third = start(owner)
@@ -317,6 +325,27 @@ def test_a_batch_stops_at_what_is_reserved_and_goes_on_when_there_is_more(
     assert hand.batch.paused_reason == "" and hand.batch.reserved > hand.batch.cost
     work()
     assert owner.batch(hand.batch.public_id)["status"] == "completed"
+
+
+def test_a_batch_that_waits_says_what_is_lacking_now(owner: Person, witness: Witness) -> None:
+    hand = in_hand(owner, 10)
+    reserved = hand.batch.reserved
+    covers(owner, "credits", reserved)
+    covers(owner, "limit", reserved)
+    Batch.objects.update(cost=reserved - 1)
+    hand.hand_in(1)
+    leases.release(hand.held.claim, {})
+    assert owner.batch(hand.batch.public_id)["paused_reason"] == "insufficient_credits"
+    covers_more(owner, "credits", 100 * reserved)
+    sweeping.sweep()
+    shown = owner.batch(hand.batch.public_id)
+    assert shown["paused_reason"] == "spending_limit" and "limit of the month" in shown["waiting_reason"]["message"]
+    answer = owner.post(f"/v1/batch/{hand.batch.public_id}/resume")
+    assert error(answer, 402) == "spending_limit_exceeded"
+    assert "resume it with a max_cost_usd" in answer.json()["error"]["message"]  # its lines can't be changed any more
+    lifecycle.cancel(hand.batch)
+    sweeping.sweep()
+    assert owner.batch(hand.batch.public_id)["waiting_reason"] is None
 
 
 def test_an_estimate_that_falls_short_delays_and_no_more(

@@ -52,7 +52,7 @@ def output(request: Request, batch_id: str) -> HttpResponseBase:
     if found.results_file is not None:
         return downloads.send(request, found.results_file)
     if found.status == Status.FAILED:
-        raise Refused(409, "batch_failed", "The input was not valid: see the batch's errors. There is no output.")
+        raise Refused(409, "batch_failed", "The batch never ran: see its errors. There is no output.")
     if partial:
         return downloads.partial(found)
     raise not_complete(found, " Add ?partial=true for what is done so far.")
@@ -66,7 +66,7 @@ def errors(request: Request, batch_id: str) -> HttpResponseBase:
     if found.status not in TERMINAL:
         raise not_complete(found)
     if found.status == Status.FAILED:
-        raise Refused(409, "batch_failed", "The input was not valid: see the batch's errors. No line was run.")
+        raise Refused(409, "batch_failed", "The batch never ran: see its errors. There are no failed lines.")
     if found.error_file is None:
         return StreamingHttpResponse(iter(()), content_type=downloads.JSONL)
     return downloads.send(request, found.error_file)

@@ -67,7 +67,7 @@ def _ended(request: Request, batch_id: str) -> Batch:
     """The tenant's batch. Raises Refused 404, and 409 where there is nothing to be sealed, or not yet."""
     found = finding.batch(request, batch_id)
     if found.status == Status.FAILED:
-        raise Refused(409, "batch_failed", "The input was not valid: no line was run, and nothing is charged.")
+        raise Refused(409, "batch_failed", "The batch never ran: see its errors. Nothing is charged.")
     if found.status not in RUN:
         raise finding.not_complete(found)
     return found

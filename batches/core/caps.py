@@ -4,8 +4,9 @@ import re
 from typing import Any, NamedTuple
 
 MAX_COST, MAX_ERROR_RATE = "max_cost_usd", "max_error_rate"  # the form's fields, and the reasons for a pause
-CREDITS, SPENDING = "insufficient_credits", "spending_limit"  # reasons alone: the tenant's limits
-REASONS = (MAX_COST, MAX_ERROR_RATE, CREDITS, SPENDING)
+CREDITS, SPENDING = LIMITS = "insufficient_credits", "spending_limit"  # reasons alone: the tenant's limits
+REASONS = (MAX_COST, MAX_ERROR_RATE, *LIMITS)
+REFUSED = {"insufficient_credits": CREDITS, "spending_limit_exceeded": SPENDING}  # by the refusal's code
 MEASURED = 50  # lines finished before a share of failures says anything
 _BY_ITSELF = {
     CREDITS: "your credits cover no more: it goes on by itself when they do",
