@@ -32,7 +32,7 @@ from batches.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from billing import ledger, prices
+from billing import ledger, money, prices
 from billing.models import ChargeLine, Customer, Invoice, InvoicedEntry, LedgerEntry, Price, StripeEvent, TenantDiscount
 from tenants import admin as tenants_admin
 from tenants import keys
@@ -145,6 +145,13 @@ def test_every_page_answers_with_few_queries_and_no_body(root: Client, batch: Ba
         for column in UNSELECTED:
             quoted = '"{}"."{}"'.format(*column.split("."))
             assert not [query for query in captured if quoted in query["sql"]], f"{page} selects {column}"
+
+
+def test_entries_of_the_ledger_name_their_sums_in_usd(root: Client, batch: Batch) -> None:
+    entry = LedgerEntry.objects.all()[:1].get()
+    assert "Invoiced entries" in root.get(reverse("admin:index")).content.decode()
+    assert str(entry) == f"{entry.kind} {entry.reference}: {money.usd(entry.amount)} USD"
+    assert str(entry) in strip_tags(root.get(url(LedgerEntry, "change", entry.pk)).content.decode())
 
 
 def test_no_page_shows_a_secret(root: Client, batch: Batch, owner: Person) -> None:

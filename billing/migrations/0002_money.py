@@ -67,6 +67,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('entry', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='invoiced', serialize=False, to='billing.ledgerentry')),
             ],
+            options={'verbose_name_plural': 'invoiced entries'},
         ),
         migrations.CreateModel(
             name='StripeEvent',

@@ -57,5 +57,8 @@ class InvoicedEntry(models.Model):
     entry = models.OneToOneField(LedgerEntry, on_delete=models.PROTECT, related_name="invoiced", primary_key=True)
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="entries")
 
+    class Meta:
+        verbose_name_plural = "invoiced entries"
+
     def __str__(self) -> str:
         return f"entry {self.entry_id} on invoice {self.invoice_id}"

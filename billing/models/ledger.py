@@ -17,6 +17,7 @@ An entry moves an amount from one account to another, so that the books balance 
 from django.db import models
 from django.db.models import Q
 
+from billing import money
 from billing.fields import PicoField
 from tenants import clock
 
@@ -70,7 +71,7 @@ class LedgerEntry(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.reference}: {self.amount}"
+        return f"{self.kind} {self.reference}: {money.usd(self.amount)} USD"
 
     @property
     def owed(self) -> int:
@@ -104,4 +105,4 @@ class ChargeLine(models.Model):
         constraints = [models.UniqueConstraint(fields=["entry", "model", "day"], name="charge_line_once")]
 
     def __str__(self) -> str:
-        return f"{self.model} on {self.day}: {self.amount}"
+        return f"{self.model} on {self.day}: {money.usd(self.amount)} USD"
