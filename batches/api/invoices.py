@@ -177,6 +177,6 @@ def _entry(entry: LedgerEntry) -> dict[str, Any]:
         "reference": entry.reference,
         "amount_usd": money.usd(entry.owed),
         "credits_usd": money.usd(entry.credited),
-        "note": entry.note,
+        "note": entry.note or None,
         "created_at": unix(entry.created_at),
     }

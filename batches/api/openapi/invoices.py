@@ -60,7 +60,7 @@ SCHEMAS = {
         reference=text("The public id of what it is for, such as a batch's."),
         amount_usd=components.USD | {"description": "What it adds to the sum due."},
         credits_usd=components.USD | {"description": "What it adds to your credits."},
-        note=text(),
+        note=maybe(text()),
         created_at=moment(),
     ),
     "InvoiceEntryList": page("InvoiceEntry"),
