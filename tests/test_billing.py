@@ -295,7 +295,7 @@ def test_sums_that_are_none(owner: Person, wrong: str) -> None:
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize("wrong", ["49", "101", "60.5", "all"])
 def test_discounts_that_are_none(owner: Person, wrong: str) -> None:
-    with pytest.raises(CommandError):
+    with pytest.raises(CommandError, match="not a whole number from 50 to 100"):
         call_command("customer", "set", "owner", "--prepaid", "--discount", wrong)
     assert not Customer.objects.exists() and not TenantDiscount.objects.exists()
 

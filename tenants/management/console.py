@@ -12,6 +12,8 @@ from django.db import DatabaseError
 
 from tenants.models import Tenant
 
+COLUMN = 2**31  # what an integer column does not hold any more
+
 
 class DocumentCommand(BaseCommand):
     """A command that prints documents."""
@@ -54,12 +56,13 @@ def tenant_named(name: str) -> Tenant:
     return tenant
 
 
-def whole_number(least: int, beyond: int = 2**31) -> Callable[[str], int]:
+def whole_number(least: int, beyond: int = COLUMN) -> Callable[[str], int]:
     """An argument's type: a whole number from `least` up that fits its column, below `beyond`."""
+    upper = "up" if beyond == COLUMN else f"to {beyond - 1}"
 
     def whole(text: str) -> int:
         if not (text.isascii() and text.isdigit()) or not least <= int(text) < beyond:
-            raise ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
+            raise ArgumentTypeError(f"{text!r} is not a whole number from {least} {upper}")
         return int(text)
 
     return whole

@@ -17,7 +17,7 @@ class Command(VerbCommand):
         grant.add_argument("name", metavar="NAME")
         grant.add_argument("usd", metavar="USD")
         grant.add_argument("--reference", metavar="R", required=True, help="What it is for: posted once.")
-        grant.add_argument("--note", metavar="N", default="", help="Shown beside it.")
+        grant.add_argument("--note", metavar="N", default="", help="Shown beside it: tenants read it.")
         grant.add_argument("--paid", action="store_true", help="They were paid for; absent: they are a gift.")
 
     def grant(self, name: str, usd: str, reference: str, note: str, paid: bool) -> None:

@@ -27,8 +27,8 @@ class Command(VerbCommand):
         write_off = self.verb("write-off", self.write_off, "It will not be paid.")
         for verb in (pay, write_off, self.verb("send", self.send, "Send it to Stripe now, or again.")):
             verb.add_argument("invoice", metavar="ID")
-        pay.add_argument("--note", type=NOTE, required=True, help="How it was paid.")
-        write_off.add_argument("--note", type=NOTE, required=True, help="Why it is given up.")
+        pay.add_argument("--note", type=NOTE, required=True, help="How it was paid: tenants read it.")
+        write_off.add_argument("--note", type=NOTE, required=True, help="Why it is given up: tenants read it.")
 
     def close(self, month: date | None, tenant: str | None) -> None:
         owner = tenant_named(tenant).pk if tenant else None

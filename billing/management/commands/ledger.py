@@ -8,6 +8,8 @@ from billing import corrections, money
 from billing.models import LedgerEntry
 from tenants.management.console import VerbCommand, short_text, shown_time, tenant_named
 
+KINDS = [kind.value for kind in corrections.KINDS]  # as they are typed, also in what argparse says of a wrong one
+
 
 class Command(VerbCommand):
     help = "The ledger: read a tenant's, take an entry back by a new one."
@@ -16,7 +18,7 @@ class Command(VerbCommand):
         show = self.verb("list", self.show, "Print a tenant's entries, the oldest first.")
         show.add_argument("name", metavar="NAME")
         correct = self.verb("correct", self.correct, "Take an entry back; with a charge also what came with it.")
-        correct.add_argument("kind", metavar="KIND", choices=corrections.KINDS, help=", ".join(corrections.KINDS))
+        correct.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
         correct.add_argument("reference", metavar="REFERENCE", help="Such as a batch's id.")
         correct.add_argument("--note", type=short_text(200), required=True, help="Why: tenants read it.")
 
