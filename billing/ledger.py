@@ -119,5 +119,8 @@ def charged_since(tenant: int, first: date) -> int:
     entries = LedgerEntry.objects.filter(tenant_id=tenant, created_at__gte=begin)
     charges = Q(debit=Account.RECEIVABLE, credit=Account.REVENUE)
     reversals = Q(debit=Account.REVENUE, credit=Account.RECEIVABLE, reverses__created_at__gte=begin)
-    sums = entries.aggregate(plus=Total("amount", filter=charges), minus=Total("amount", filter=reversals))
-    return int(sums["plus"] or 0) - int(sums["minus"] or 0)
+    plus, minus = (
+        rows.aggregate(sum=Total("amount"))["sum"] or 0
+        for rows in (entries.filter(charges), entries.filter(reversals))  # apart: only the few of the latter are joined
+    )
+    return int(plus) - int(minus)

@@ -74,7 +74,7 @@ def terms(tenant: int) -> Terms:
 
 
 def funds(tenant: int, terms: Terms, held: int) -> Funds:
-    """A query for each limit that there is."""
+    """A query or two for each limit that there is."""
     balance = ledger.balance(tenant, ledger.Account.CREDITS) if terms.prepaid else None
     charged = 0 if terms.limit is None else ledger.charged_since(tenant, month())
     return Funds(balance, terms.limit, charged, held)

@@ -208,7 +208,7 @@ def test_a_tenant_is_told_its_sums(
     done.refresh_from_db()
     hand = in_hand(owner, 4)
     hand.hand_in(1)
-    with django_assert_num_queries(5 + ON_POSTGRESQL):
+    with django_assert_num_queries(6 + ON_POSTGRESQL):
         found = owner.get("/v1/billing").json()
     cost, held = int(hand.batch.cost), int(hand.batch.reserved)
     assert found["credits"] == {
