@@ -36,6 +36,7 @@ def test_a_payment_method_is_left_and_charged(owner: Person, outsider: Person, s
     )
     session = stripe.objects.all[shown["id"]]
     assert (session["success_url"], session["cancel_url"]) == (HOME, HOME)
+    assert session["payment_method_types"] == ["card"]
     stripe.objects.complete(shown["id"])
     assert set(deliver(stripe)) == {200} and Customer.objects.get(tenant=owner.tenant).can_pay
     owner.post(CHECKOUT, {"mode": "setup"})

@@ -18,8 +18,10 @@ CREDITS = {"bought": "credits"}  # metadata of a session that buys some
 
 
 def setup(tenant: int, success_url: str, cancel_url: str, key: str = "") -> Object:
-    """A page that asks for a payment method. Raises client.Failed."""
-    return _session(tenant, {"mode": "setup", "currency": "usd"}, success_url, cancel_url, key)
+    """A page that asks for a card: a bank debit takes days, and its invoice would be past due meanwhile. Raises
+    client.Failed."""
+    asked = {"mode": "setup", "currency": "usd", "payment_method_types": ["card"]}
+    return _session(tenant, asked, success_url, cancel_url, key)
 
 
 def purchase(tenant: int, usd: str, success_url: str, cancel_url: str, key: str = "") -> Object:

@@ -117,7 +117,7 @@ class Objects:
             "cs_test", "checkout.session", mode=sent["mode"], customer=sent["customer"], currency="usd", status="open",
             payment_status="unpaid" if prices else "no_payment_required", amount_subtotal=sum(map(int, prices)) or None,
             success_url=sent["success_url"], cancel_url=sent.get("cancel_url"), setup_intent=None, payment_intent=None,
-            expires_at=self.now() + 86_400,
+            expires_at=self.now() + 86_400, payment_method_types=sent.get("payment_method_types"),
         )  # fmt: skip
         made |= {"metadata": sent.get("metadata", {}), "url": f"https://checkout.example/{made['id']}"}
         return made
