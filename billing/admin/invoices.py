@@ -12,6 +12,7 @@ from billing.models import Invoice, InvoicedEntry
 from tenants.admin import ReadOnly
 
 NOTE_LENGTH = 200
+OTHERS = "The others are settled already, or at Stripe: settle those there."
 _ROW = "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>"
 
 
@@ -65,8 +66,10 @@ class InvoiceAdmin(ReadOnly):
         """Those at Stripe are settled there."""
         note = f"At /admin/ by {request.user.get_username()}"[:NOTE_LENGTH]
         settled = sum(settle(invoice, note) for invoice in chosen if not invoice.at_stripe)
-        level = messages.SUCCESS if settled else messages.WARNING
-        self.message_user(request, said.format(settled, chosen.count()), level)
+        message, level = said.format(settled, chosen.count()), messages.SUCCESS
+        if settled < chosen.count():
+            message, level = f"{message} {OTHERS}", messages.WARNING
+        self.message_user(request, message, level)
 
 
 @admin.register(InvoicedEntry)

@@ -44,6 +44,7 @@ class CreditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
     class Meta:
         model = LedgerEntry
         fields = ("tenant", "kind", "reference", "amount", "note")
+        help_texts = {"note": "Tenants read it."}
 
 
 @admin.register(LedgerEntry)
