@@ -324,7 +324,7 @@ def check_ledger(service: Service, manifest: dict[str, Any], sums: Sums) -> None
     ok("ledger", f"batch_charge {charge['amount_usd']} USD, by model and day in {len(parts)} parts")
     for entry in entries:
         if entry is not charge:
-            print(f"             beside it {entry['kind']} {entry['amount_usd']} USD")
+            print(f"             beside it {entry['id']} {entry['amount_usd']} USD")
     check_invoice(service, charge)
 
 

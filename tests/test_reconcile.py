@@ -209,6 +209,8 @@ def test_each_planted_error_is_named(closed: Invoice, owner: Person, outsider: P
     Batch.objects.update(cost=0)
     assert reconcile()
     assert not [finding for finding in reconcile("--since", "2999-01-01") if finding["check"] == "results_cost"]
+    with pytest.raises(CommandError, match="write 2026-11-30"):
+        call_command("reconcile", "--since", "2026-11")
     print(f"{len(PLANTED)} planted errors, each named")
 
 

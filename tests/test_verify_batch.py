@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.files.storage import default_storage
 
 from batches.models import Batch, File, Manifest, SigningKey
+from billing import corrections
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from tests.conftest import Person, seal, unprotected
 from tests.test_engine import Work
@@ -69,6 +70,9 @@ def test_all_agrees(verify: Verify, batch: Batch, outsider: Person, tmp_path: Pa
     status, told = verify()
     assert status == 0, told
     assert "invoice" in told.splitlines()[-2]
+    corrections.take_back("batch_charge", batch.public_id, "wrong model")
+    status, told = verify()
+    assert status == 0 and f"beside it correction:batch_charge:{batch.public_id} -" in told, told
 
 
 def bill(batch: Batch) -> None:

@@ -87,6 +87,14 @@ def month(text: str) -> date:
         raise ArgumentTypeError(f"{text!r} is no month: write 2026-11") from None
 
 
+def day(text: str) -> date:
+    """An argument's type: YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(text if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else "")
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no day: write 2026-11-30") from None
+
+
 def shown_time(moment: datetime | None) -> str | None:
     """ISO 8601 to the second, or None."""
     return moment.isoformat(timespec="seconds") if moment else None

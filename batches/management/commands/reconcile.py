@@ -11,15 +11,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from batches import reconciling
 from billing.reconciling import Finding, invoice_findings, ledger_findings
 from billing.stripe import client, comparing
+from tenants.management.console import day
 
 
 class Command(BaseCommand):
     help = "Compare results, charges, ledger, invoices and Stripe: one line of JSON for each that does not add up."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="Of batches, those alone that ended since."
-        )
+        parser.add_argument("--since", type=day, metavar="YYYY-MM-DD", help="Of batches, those alone that ended since.")
 
     def handle(self, *args: Any, since: date | None, **options: Any) -> None:
         count = 0
