@@ -11,7 +11,6 @@ from billing import invoicing, money, statement
 from billing.models import Invoice, InvoicedEntry
 from tenants.admin import ReadOnly
 
-NOTE_LENGTH = 200
 OTHERS = "The others are settled already, or at Stripe: settle those there."
 _ROW = "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>"
 
@@ -64,7 +63,7 @@ class InvoiceAdmin(ReadOnly):
         self, request: HttpRequest, chosen: QuerySet[Invoice], settle: Callable[[Invoice, str], bool], said: str
     ) -> None:
         """Those at Stripe are settled there."""
-        note = f"At /admin/ by {request.user.get_username()}"[:NOTE_LENGTH]
+        note = f"By staff at /admin/, person {request.user.pk}"  # tenants read it
         settled = sum(settle(invoice, note) for invoice in chosen if not invoice.at_stripe)
         message, level = said.format(settled, chosen.count()), messages.SUCCESS
         if settled < chosen.count():
