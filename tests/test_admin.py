@@ -132,6 +132,7 @@ def pages() -> Iterator[str]:
     yield reverse("admin:auth_user_password_change", args=[User.objects.values_list("pk", flat=True)[0]])
 
 
+@pytest.mark.sqlite_only
 def test_every_model_is_registered_and_the_queue_is_not() -> None:
     ours = {model for app in ("tenants", "billing", "batches") for model in apps.get_app_config(app).get_models()}
     assert set(admin.site._registry) | {ChargeLine} == ours | {Group}  # it stands on the page of its entry
@@ -147,6 +148,7 @@ def test_every_page_answers_with_few_queries_and_no_body(root: Client, batch: Ba
             assert not [query for query in captured if quoted in query["sql"]], f"{page} selects {column}"
 
 
+@pytest.mark.sqlite_only
 def test_entries_of_the_ledger_name_their_sums_in_usd(root: Client, batch: Batch) -> None:
     entry = LedgerEntry.objects.all()[:1].get()
     assert "Invoiced entries" in root.get(reverse("admin:index")).content.decode()
@@ -154,6 +156,7 @@ def test_entries_of_the_ledger_name_their_sums_in_usd(root: Client, batch: Batch
     assert str(entry) in strip_tags(root.get(url(LedgerEntry, "change", entry.pk)).content.decode())
 
 
+@pytest.mark.sqlite_only
 def test_no_page_shows_a_secret(root: Client, batch: Batch, owner: Person) -> None:
     User.objects.update(password="pbkdf2_sha256$1$the-salt$the-hash")
     root.force_login(User.objects.get(email="root@example.com"))
@@ -179,6 +182,7 @@ def test_no_page_shows_a_secret(root: Client, batch: Batch, owner: Person) -> No
         assert "django" not in strip_tags(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)).lower(), page
 
 
+@pytest.mark.sqlite_only
 def test_no_secret_can_be_guessed_by_a_filter(root: Client, batch: Batch) -> None:
     for model, lookup in (
         (Upstream, "api_key__startswith"),
@@ -193,6 +197,7 @@ def test_no_secret_can_be_guessed_by_a_filter(root: Client, batch: Batch) -> Non
         assert root.get(url(model, "changelist"), {lookup: "s"}).status_code == 400, lookup
 
 
+@pytest.mark.sqlite_only
 def test_only_staff_come_in(client: Client, batch: Batch) -> None:
     addresses = list(pages())
     for user in (None, User.objects.get(email="ada@example.com")):
@@ -205,6 +210,7 @@ def test_only_staff_come_in(client: Client, batch: Batch) -> None:
     assert "Provocative Batch" in html and "django" not in strip_tags(html).lower()
 
 
+@pytest.mark.sqlite_only
 def test_what_the_service_writes_is_read_only(root: Client, batch: Batch, owner: Person) -> None:
     written = (Batch, File, Result, Segment, Slice, Usage, Runner, Permit, LedgerEntry, ApiKey)
     for model in (*written, WebhookEndpoint, WebhookDelivery):
@@ -216,12 +222,14 @@ def test_what_the_service_writes_is_read_only(root: Client, batch: Batch, owner:
         assert root.post(url(kept, "delete", kept.pk), {"post": "yes"}).status_code == 403
 
 
+@pytest.mark.sqlite_only
 def test_money_is_shown_in_usd(root: Client, batch: Batch) -> None:
     shown = [(Batch, "1.5"), (LedgerEntry, "1.5"), (Result, "0.0000025"), (Usage, "0.0000025")]
     for model, usd in (*shown, (Price, "0.15"), (Price, "0.6")):
         assert f">{usd}<" in root.get(url(model, "changelist")).content.decode()
 
 
+@pytest.mark.sqlite_only
 def test_long_errors_are_cut(root: Client, batch: Batch) -> None:
     Batch.objects.filter(pk=batch.pk).update(errors="e" * 50_000)
     assert "e" * 3_000 not in root.get(url(Batch, "change", batch.pk)).content.decode()
@@ -241,6 +249,7 @@ def test_a_batch_is_cancelled_and_a_finished_one_is_not(root: Client, batch: Bat
     assert batch.cancelling_at is not None and finished.status == Status.COMPLETED
 
 
+@pytest.mark.sqlite_only
 def test_a_key_is_revoked_once(root: Client, batch: Batch, owner: Person) -> None:
     row = ApiKey.objects.get(tenant=owner.tenant)
     assert "Revoked 1 of 1 keys" in act(root, ApiKey, "revoke", row)
@@ -248,6 +257,7 @@ def test_a_key_is_revoked_once(root: Client, batch: Batch, owner: Person) -> Non
     assert owner.get("/v1/batch").status_code == 401
 
 
+@pytest.mark.sqlite_only
 def test_actions_need_their_permission(batch: Batch, owner: Person) -> None:
     viewer = staff("viewer@example.com", "view_batch", "view_apikey")
     act(viewer, Batch, "cancel", batch)
@@ -260,6 +270,7 @@ def upstream_form(**fields: str) -> dict[str, str]:
     return {"model": "m", "base_url": "http://up/v1", "kind": "vllm", "max_in_flight": "8", "enabled": "on"} | fields
 
 
+@pytest.mark.sqlite_only
 def test_an_upstreams_key_is_written_kept_and_removed(root: Client, batch: Batch) -> None:
     page = url(Upstream, "change", Upstream.objects.get().pk)
     for fields, stored in (
@@ -274,6 +285,7 @@ def test_an_upstreams_key_is_written_kept_and_removed(root: Client, batch: Batch
     assert Upstream.objects.get(model="other").api_key == "fresh"
 
 
+@pytest.mark.sqlite_only
 def test_who_may_only_look_sees_no_upstream_key(batch: Batch) -> None:
     viewer = staff("viewer@example.com", "view_upstream", "view_permit")
     for page in (url(Upstream, "change", Upstream.objects.get().pk), url(Upstream, "changelist")):
@@ -281,6 +293,7 @@ def test_who_may_only_look_sees_no_upstream_key(batch: Batch) -> None:
         assert "http://up/v1" in html and UPSTREAM_KEY not in html and "API key" not in html
 
 
+@pytest.mark.sqlite_only
 def test_an_upstream_in_use_is_not_deleted(root: Client, batch: Batch) -> None:
     page = url(Upstream, "delete", Upstream.objects.get().pk)
     assert root.post(page, {"post": "yes"}).status_code == 403
@@ -289,6 +302,7 @@ def test_an_upstream_in_use_is_not_deleted(root: Client, batch: Batch) -> None:
     assert not Upstream.objects.exists()
 
 
+@pytest.mark.sqlite_only
 def test_a_price_is_written_in_usd_and_never_edited(root: Client, batch: Batch) -> None:
     data = {"model": "new", "input": "0.075", "cached_input": "", "output": "0.30", "discount": "50"}
     before = timezone.now()
@@ -302,6 +316,7 @@ def test_a_price_is_written_in_usd_and_never_edited(root: Client, batch: Batch) 
     assert Price.objects.filter(model="new").count() == 1
 
 
+@pytest.mark.sqlite_only
 def test_a_change_writes_only_what_was_changed(root: Client, batch: Batch, owner: Person) -> None:
     inline = {"memberships-TOTAL_FORMS": "0", "memberships-INITIAL_FORMS": "0"}
     form = {"name": "owner", "plan": "reserved", "batch_limit": "", "weight": "1", "reserved_slots": "0"}
@@ -313,6 +328,7 @@ def test_a_change_writes_only_what_was_changed(root: Client, batch: Batch, owner
     assert Tenant.objects.get(pk=owner.tenant.pk).plan == "reserved"
 
 
+@pytest.mark.sqlite_only
 def test_a_person_is_added_by_e_mail(root: Client, batch: Batch) -> None:
     words = {"password1": "a long enough phrase", "password2": "a long enough phrase", "usable_password": "true"}
     assert root.post(url(User, "add"), {"email": "New@Example.com"} | words).status_code == 302
@@ -324,6 +340,7 @@ def test_a_person_is_added_by_e_mail(root: Client, batch: Batch) -> None:
     assert person.check_password("a long enough phrase")
 
 
+@pytest.mark.sqlite_only
 def test_only_superusers_make_staff(batch: Batch) -> None:
     helper = staff("helper@example.com", "view_user", "change_user", "add_user", "change_group")
     for model in (User, Group):

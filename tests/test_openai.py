@@ -35,6 +35,7 @@ def test_a_batch_from_its_file_to_its_output(client: Any, witness: Witness, work
     ]
 
 
+@pytest.mark.sqlite_only
 def test_bad_lines_fail_the_batch_with_typed_errors(client: Any, witness: Witness, work: Work) -> None:
     batch = create(client, [request_line("a"), request_line("b", custom_id="a"), request_line("c", model="none")])
     work()
@@ -46,6 +47,7 @@ def test_bad_lines_fail_the_batch_with_typed_errors(client: Any, witness: Witnes
     ]
 
 
+@pytest.mark.sqlite_only
 def test_all_lines_failed(client: Any, witness: Witness, work: Work) -> None:
     batch = create(client, [request_line(f"l{n}", faults=["400"]) for n in range(3)])
     work()
@@ -56,6 +58,7 @@ def test_all_lines_failed(client: Any, witness: Witness, work: Work) -> None:
     assert len(client.files.list(purpose="batch_output").data) == 1, "the output that it began with is gone"
 
 
+@pytest.mark.sqlite_only
 def test_more_lines_than_a_batch_takes(client: Any, witness: Witness, work: Work) -> None:
     file = client.files.create(file=("many.jsonl", b"{}\n" * 50_001), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
@@ -84,6 +87,7 @@ def test_cancel(client: Any, witness: Witness, work: Work) -> None:
     assert caught.value.code == "batch_not_cancellable"
 
 
+@pytest.mark.sqlite_only
 def test_expiry(client: Any, owner: Person, witness: Witness, work: Work) -> None:
     batch = create(client, [request_line("a")])
     Batch.objects.update(deadline=clock.now())
@@ -148,6 +152,7 @@ def test_a_batch_that_ends_before_its_lines_are_gathered(
 # --- errors as the SDK reads them -------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_only
 def test_errors_are_typed(client: Any, web_server: str, outsider: Person, witness: Witness) -> None:
     batch = create(client, [request_line("a")])
     with openai.OpenAI(base_url=f"{web_server}/v1", api_key=outsider.key, max_retries=0) as foreign:
@@ -171,6 +176,7 @@ def test_errors_are_typed(client: Any, web_server: str, outsider: Person, witnes
     assert (refused.value.code, refused.value.type) == ("invalid_api_key", "authentication_error")
 
 
+@pytest.mark.sqlite_only
 def test_the_limit_of_batches_is_a_rate_limit_error(client: Any, witness: Witness) -> None:
     Tenant.objects.update(batch_limit=1)
     create(client, [request_line("a")])

@@ -16,7 +16,7 @@ from tenants import keys
 from tenants.models import Membership, Tenant, User
 from tests.witness import Witness
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]  # what is shown is the same on any database
 
 
 @pytest.fixture
