@@ -6,7 +6,6 @@ from typing import NamedTuple
 from django.db.models import Count, Q
 
 from batches.models import Batch
-from billing import invoicing
 from tenants import clock
 
 
@@ -24,7 +23,7 @@ class Attainment(NamedTuple):
 
 def of_month(month: date, tenant: int | None = None) -> dict[int, Attainment]:
     """By tenant; of that one alone where it is named. Tenants without such batches are left out."""
-    span = {"ended_at__gte": clock.midnight(month), "ended_at__lt": clock.midnight(invoicing.following(month))}
+    span = {"ended_at__gte": clock.midnight(month), "ended_at__lt": clock.midnight(clock.following(month))}
     rows = Batch.objects.filter(**span, sla_met__isnull=False)
     if tenant is not None:
         rows = rows.filter(tenant_id=tenant)

@@ -6,12 +6,12 @@ month was closed, or that corrects an earlier month, is on the next; none is los
 
 import itertools
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Min, QuerySet, Sum, Value
+from django.db.models import Count, Min, QuerySet, Sum, Value
 
 from billing import ledger, money, tasks
 from billing.fields import Total
@@ -39,14 +39,14 @@ class Line(NamedTuple):
     amount: int
 
 
-def following(month: date) -> date:
-    """The first day of the month after."""
-    return (month.replace(day=28) + timedelta(days=4)).replace(day=1)
+class Part(NamedTuple):
+    """The invoice's entries of one kind: how many, and by how much they move what is owed, pico-USD."""
+
+    entries: int
+    owed: int
 
 
-def current() -> date:
-    """The first day of this month, UTC."""
-    return clock.now().date().replace(day=1)
+NONE = Part(0, 0)
 
 
 def waiting(before: date) -> QuerySet[LedgerEntry]:
@@ -58,15 +58,15 @@ def waiting(before: date) -> QuerySet[LedgerEntry]:
 def close_all(tenant: int | None = None) -> list[Invoice]:
     """Close every month that has ended of every tenant that took something, or of this one; again, it finds nothing
     to do. Each is committed by itself: killed, and repeated, it goes on where it was."""
-    ended = [(owner, month) for owner, first in _unclosed(current(), tenant) for month in _months(first)]
+    ended = [(owner, month) for owner, first in _unclosed(clock.month(), tenant) for month in _months(first)]
     return [invoice for invoice in itertools.starmap(close, ended) if invoice]
 
 
 def close_month(month: date, tenant: int | None = None) -> list[Invoice]:
     """Close that month of every tenant, or of this one. Raises NotOver."""
-    if month >= current():
+    if month >= clock.month():
         raise NotOver(f"{month:%Y-%m} has not ended.")
-    owners = [owner for owner, _ in _unclosed(following(month), tenant)]
+    owners = [owner for owner, _ in _unclosed(clock.following(month), tenant)]
     return [invoice for owner in owners if (invoice := close(owner, month))]
 
 
@@ -78,24 +78,24 @@ def _unclosed(before: date, tenant: int | None) -> list[tuple[int, date]]:
 
 
 def _months(month: date) -> Iterator[date]:
-    while month < current():
+    while month < clock.month():
         yield month
-        month = following(month)
+        month = clock.following(month)
 
 
 def close(tenant: int, month: date) -> Invoice | None:
     """The tenant's invoice of the month that begins on that day, if it is made now; None when it was made before, or
     there is nothing to put on it. Raises NotOver."""
-    if month >= current():
+    if month >= clock.month():
         raise NotOver(f"{month:%Y-%m} has not ended.")
     with transaction.atomic():
         admission.lock(tenant)  # of two that close, one makes it and the other finds it
-        found = waiting(following(month)).filter(tenant_id=tenant)
+        found = waiting(clock.following(month)).filter(tenant_id=tenant)
         if Invoice.objects.filter(tenant_id=tenant, month=month).exists() or not found.exists():
             return None
         invoice = Invoice.objects.create(tenant_id=tenant, month=month, due=0, cents=0)
         _take(invoice, found)
-        due = owed(entries(invoice))
+        due = sum(part.owed for part in parts(invoice).values())
         if due < 0:  # corrections came to more than the charges: what is left over becomes credits
             carried = ledger.post(tenant, Kind.CARRIED, invoice.public_id, -due)
             assert carried is not None, "the invoice is new, and so is what it carries over"
@@ -111,12 +111,6 @@ def _take(invoice: Invoice, found: QuerySet[LedgerEntry]) -> None:
     chosen, parameters = found.values_list("pk", Value(invoice.pk)).query.sql_with_params()
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO billing_invoicedentry (entry_id, invoice_id) {chosen}", parameters)
-
-
-def owed(rows: QuerySet[LedgerEntry]) -> int:
-    """By how much they move what the tenant owes, pico-USD."""
-    sums = rows.order_by("debit", "credit").values_list("debit", "credit").annotate(sum=Total("amount"))
-    return sum(LedgerEntry(debit=debit, credit=credit, amount=amount).owed for debit, credit, amount in sums)
 
 
 def _total(invoice: Invoice, due: int) -> None:
@@ -144,6 +138,17 @@ def lines(invoice: Invoice) -> list[Line]:
 def entries(invoice: Invoice) -> QuerySet[LedgerEntry]:
     """What is on the invoice, in the order of posting; their `owed` comes to its `due`."""
     return LedgerEntry.objects.filter(invoiced__invoice=invoice).order_by("pk")
+
+
+def parts(invoice: Invoice) -> dict[str, Part]:
+    """By kind."""
+    rows = entries(invoice).order_by("kind", "debit", "credit").values_list("kind", "debit", "credit")
+    found: dict[str, Part] = {}
+    for kind, debit, credit, count, amount in rows.annotate(Count("pk"), Total("amount")):
+        before = found.get(kind, NONE)
+        owed = LedgerEntry(debit=debit, credit=credit, amount=amount).owed
+        found[kind] = Part(before.entries + count, before.owed + owed)
+    return found
 
 
 def pay(invoice: Invoice, note: str) -> bool:

@@ -66,7 +66,7 @@ def render(invoice: Invoice, kept: str) -> bytes:
 
 
 def _story(invoice: Invoice, kept: str) -> list[Flowable]:
-    parts = statement.parts(invoice)
+    parts = invoicing.parts(invoice)
     return [
         *_heading(invoice),
         *_lines(invoicing.lines(invoice)),

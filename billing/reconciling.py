@@ -94,16 +94,14 @@ def _not_invoiced() -> Iterator[Finding]:
 
 def _invoice(invoice: Invoice) -> Iterator[Finding]:
     where = f"{invoice.public_id} ({invoice.month:%Y-%m})"
-    entries = list(invoicing.entries(invoice))
-    due = sum(entry.owed for entry in entries)
+    due = sum(part.owed for part in invoicing.parts(invoice).values())
     if invoice.due != due:
         yield Finding("invoice_due", where, due, invoice.due)
     if invoice.cents != money.cents(due):
         yield Finding("invoice_cents", where, money.cents(due), invoice.cents)
-    end = clock.midnight(invoicing.following(invoice.month))
-    for entry in entries:
-        if entry.created_at >= end and entry.kind != Kind.CARRIED:
-            yield Finding("entry_after_month", f"{entry} on {where}", str(end), str(entry.created_at))
+    end = clock.midnight(clock.following(invoice.month))
+    for entry in invoicing.entries(invoice).filter(created_at__gte=end).exclude(kind=Kind.CARRIED):
+        yield Finding("entry_after_month", f"{entry} on {where}", str(end), str(entry.created_at))
     rows = LedgerEntry.objects.filter(kind__in=invoicing.SETTLING, reference=invoice.public_id, reversed_by=None)
     posted = {entry.kind: entry for entry in rows}
     rounding = posted.pop(Kind.ROUNDING, None)

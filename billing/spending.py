@@ -4,7 +4,7 @@ Batches are known here by numbers that are passed in, as tenants.admission is to
 checked under the tenant's lock, the caller's. Amounts are pico-USD.
 """
 
-from datetime import UTC, date
+from datetime import date
 from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
@@ -62,11 +62,6 @@ class Funds(NamedTuple):
     held: int  # by batches that run: what they may cost
 
 
-def month() -> date:
-    """The first day of the present month, UTC."""
-    return clock.now().astimezone(UTC).date().replace(day=1)
-
-
 def terms(tenant: int) -> Terms:
     """One query, whatever they are."""
     row = Customer.objects.filter(pk=tenant).values_list("prepaid", "monthly_limit", "past_due_since").first()
@@ -76,7 +71,7 @@ def terms(tenant: int) -> Terms:
 def funds(tenant: int, terms: Terms, held: int) -> Funds:
     """A query or two for each limit that there is."""
     balance = ledger.balance(tenant, ledger.Account.CREDITS) if terms.prepaid else None
-    charged = 0 if terms.limit is None else ledger.charged_since(tenant, month())
+    charged = 0 if terms.limit is None else ledger.charged_since(tenant, clock.month())
     return Funds(balance, terms.limit, charged, held)
 
 
@@ -84,13 +79,13 @@ def alerts(tenant: int) -> Alerts | None:
     """None: the tenant has no limit."""
     rows = Customer.objects.filter(pk=tenant, monthly_limit__isnull=False)
     row = rows.values_list("monthly_limit", "alerted_month", "alerted_percent").first()
-    return Alerts(tenant, row[0] or 0, month(), row[1], row[2]) if row else None
+    return Alerts(tenant, row[0] or 0, clock.month(), row[1], row[2]) if row else None
 
 
 def to_alert(tenants: QuerySet[Any, Any]) -> list[int]:
     """Those of the tenants that have a limit, and were not told yet that it is used up."""
     rows = Customer.objects.filter(tenant__in=tenants, monthly_limit__isnull=False)
-    return list(rows.exclude(alerted_month=month(), alerted_percent=PERCENTS[-1]).values_list("pk", flat=True))
+    return list(rows.exclude(alerted_month=clock.month(), alerted_percent=PERCENTS[-1]).values_list("pk", flat=True))
 
 
 def check_paid(terms: Terms) -> None:

@@ -6,12 +6,10 @@ charges + credits used (negative) + corrections + carried over = due;  due + rou
 import csv
 import io
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from django.db.models import Count, QuerySet
+from django.db.models import QuerySet
 
 from billing import invoicing, money
-from billing.fields import Total
 from billing.ledger import Kind
 from billing.models import Invoice, LedgerEntry
 
@@ -27,27 +25,9 @@ COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-class Part(NamedTuple):
-    """The invoice's entries of one kind: how many, and by how much they move what is owed, pico-USD."""
-
-    entries: int
-    owed: int
-
-
-def parts(invoice: Invoice) -> dict[str, Part]:
-    """By kind."""
-    rows = invoicing.entries(invoice).order_by("kind", "debit", "credit").values_list("kind", "debit", "credit")
-    found: dict[str, Part] = {}
-    for kind, debit, credit, count, amount in rows.annotate(Count("pk"), Total("amount")):
-        before = found.get(kind, Part(0, 0))
-        owed = LedgerEntry(debit=debit, credit=credit, amount=amount).owed
-        found[kind] = Part(before.entries + count, before.owed + owed)
-    return found
-
-
-def sums(invoice: Invoice, found: dict[str, Part]) -> dict[str, int]:
+def sums(invoice: Invoice, found: dict[str, invoicing.Part]) -> dict[str, int]:
     """Pico-USD by name, in the order of SUMS, then the rounding; all of them come to the invoice's total."""
-    named = {name: found.get(kind, Part(0, 0)).owed for name, kind in SUMS.items()}
+    named = {name: found.get(kind, invoicing.NONE).owed for name, kind in SUMS.items()}
     return named | {"rounding": invoice.cents * money.CENT - invoice.due}
 
 
@@ -79,7 +59,7 @@ def _rows(invoice: Invoice) -> Iterator[tuple[object, ...]]:
     for line in invoicing.lines(invoice):
         tokens = (line.requests, line.input_tokens, line.cached_tokens, line.output_tokens)
         yield ("charge", line.day, plain(line.model), *tokens, money.usd(line.amount))
-    for name, amount in sums(invoice, parts(invoice)).items():
+    for name, amount in sums(invoice, invoicing.parts(invoice)).items():
         if name != "charges" and amount:
             yield (name, "", "", "", "", "", "", money.usd(amount))
 

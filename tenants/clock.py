@@ -1,6 +1,6 @@
 """The clock that leases, deadlines and money are on: the database's, where it has one of its own."""
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 
 from django.db import connection
 from django.utils import timezone
@@ -19,3 +19,13 @@ def now() -> datetime:
 def midnight(day: date) -> datetime:
     """The beginning of a day, UTC."""
     return datetime.combine(day, time(), UTC)
+
+
+def month() -> date:
+    """The first day of the present month, UTC."""
+    return now().astimezone(UTC).date().replace(day=1)
+
+
+def following(month: date) -> date:
+    """The first day of the month after the one of that first day."""
+    return (month + timedelta(days=31)).replace(day=1)

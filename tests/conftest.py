@@ -5,8 +5,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import ip_network
 from typing import Any, NamedTuple
@@ -233,6 +235,24 @@ def work() -> Callable[..., None]:
     return do
 
 
+def validate_at_once(batches: list[Batch]) -> list[str]:
+    """Validate them in as many threads at the same moment; their statuses."""
+    gate = threading.Barrier(len(batches))
+
+    def validate(batch: Batch) -> None:
+        gate.wait(30)
+        try:
+            tasks.validate(batch.pk)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(batches)) as pool:
+        list(pool.map(validate, batches))
+    statuses = list(Batch.objects.filter(pk__in=[batch.pk for batch in batches]).values_list("status", flat=True))
+    assert set(statuses) <= {"failed", "in_progress"}
+    return statuses
+
+
 def step(status: str, task: Callable[[int], None]) -> None:
     for pk in Batch.objects.filter(status=status).values_list("pk", flat=True):
         task(pk)
@@ -254,9 +274,7 @@ def web_server(django_db_setup: None) -> Iterator[str]:
 @contextmanager
 def serving(**variables: str) -> Iterator[str]:
     """The same, told something else by its environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "provocative.wsgi:application", "--no-ws"]
     command += [
         "--host",
@@ -272,16 +290,24 @@ def serving(**variables: str) -> Iterator[str]:
     process = subprocess.Popen(command, env=environ | variables, cwd=settings.BASE_DIR, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: _answers(address))
+        until(lambda: answers(f"{address}/healthz"))
         yield address
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _answers(address: str) -> bool:
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there, and content."""
     try:
-        return httpx.get(f"{address}/healthz", trust_env=False).status_code == 200
+        return httpx.get(url, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -72,7 +72,7 @@ def test_an_alert_for_each_share_once_a_month(
     sweeping.sweep()
     assert len(told()) == 3
     later = (clock.now() + timedelta(days=32)).date().replace(day=1)
-    monkeypatch.setattr(spending, "month", lambda: later)
+    monkeypatch.setattr(clock, "month", lambda: later)
     sweeping.sweep()
     assert told() == ["50", "80", "100"] * 2
 
@@ -102,7 +102,7 @@ def test_the_event_says_which_and_the_sdk_takes_it(owner: Person, made: dict[str
     (received,) = receiver.received
     with openai.OpenAI(api_key="x") as client:
         event = client.webhooks.unwrap(received.body, received.headers, secret=made["signing_secret"])
-    month = f"{spending.month():%Y-%m}"
+    month = f"{clock.month():%Y-%m}"
     assert event.type == "billing.spending_alert"
     data = {"id": f"spending_{month}_50", "month": month, "percent": 50}
     assert json.loads(received.body)["data"] == data
@@ -187,7 +187,7 @@ def test_tenants_without_a_limit_cost_the_sweep_a_query(owner: Person, django_as
 def test_a_tenant_is_told_its_sums(
     owner: Person, outsider: Person, witness: Witness, work: Work, django_assert_num_queries: Any
 ) -> None:
-    month = f"{spending.month():%Y-%m}"
+    month = f"{clock.month():%Y-%m}"
     nothing = {
         "object": "billing",
         "currency": "usd",
@@ -318,7 +318,7 @@ def test_credits_are_given_once_a_reference(owner: Person, outsider: Person, man
 @pytest.mark.sqlite_only
 def test_staff_sets_limits_and_gives_credits(owner: Person) -> None:
     root = staff("root@example.com", is_superuser=True)
-    Customer.objects.create(tenant=owner.tenant, alerted_month=spending.month(), alerted_percent=80, stripe_id="cus_1")
+    Customer.objects.create(tenant=owner.tenant, alerted_month=clock.month(), alerted_percent=80, stripe_id="cus_1")
     page = f"/admin/billing/customer/{owner.tenant.pk}/change/"
     assert root.post(page, {"prepaid": "on", "monthly_limit": "12.50"}).status_code == 302
     customer = Customer.objects.get()

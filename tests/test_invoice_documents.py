@@ -6,7 +6,6 @@ import json
 from contextlib import suppress
 from datetime import date
 from decimal import Decimal
-from threading import Barrier
 from typing import Any
 
 import pytest
@@ -20,12 +19,11 @@ from billing import corrections, invoicing, ledger, money
 from billing import tasks as billing_tasks
 from billing.ledger import Account, Kind
 from billing.models import Invoice, InvoicedEntry, LedgerEntry
-from tenants import admission
 from tests.conftest import Person
 from tests.test_admin import staff
 from tests.test_api import error
 from tests.test_invoices import NOVEMBER, OCTOBER, USD, at, charge, taken
-from tests.test_ledger import race
+from tests.test_ledger import race, read_balances_together
 
 __all__ = ["at"]
 DAY = date(2026, 10, 5)
@@ -278,17 +276,10 @@ def test_credits_are_not_taken_back_as_they_are_spent(owner: Person) -> None:
 def test_without_the_lock_they_would(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     if connection.vendor == "sqlite":
         pytest.skip("there the lock is the transaction itself")
-    monkeypatch.setattr(admission, "lock", lambda tenant: None)
-    together, balance = Barrier(2, timeout=20), ledger.balance
-
-    def look_together(tenant: int, account: str) -> int:
-        found = balance(tenant, account)
-        together.wait()
-        return found
-
-    monkeypatch.setattr(ledger, "balance", look_together)
+    read_balances_together(monkeypatch, 2)
     take_back_and_spend(owner)
-    assert balance(owner.tenant.pk, Account.CREDITS) == -5 * USD
+    monkeypatch.undo()
+    assert ledger.balance(owner.tenant.pk, Account.CREDITS) == -5 * USD
 
 
 # --- by itself --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """GET /v1/limits, and the limit on enqueued tokens: exact under a race, which the same race without the lock shows."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ from batches.core.states import Status
 from batches.models import Batch, Slice
 from tenants import admission
 from tenants.models import Tenant
-from tests.conftest import Person, step
+from tests.conftest import Person, step, validate_at_once
 from tests.test_api import error
 from tests.test_engine import Work, numbered
 from tests.witness import Witness, request_line
@@ -168,20 +167,7 @@ def started(owner: Person, tokens: int) -> int:
     """How many of some batches that are validated at once start, where tokens for two may be enqueued."""
     Tenant.objects.update(enqueued_token_limit=2 * tokens)
     batches = [submit(owner) for _ in range(RACERS)]
-    gate = threading.Barrier(RACERS)
-
-    def validate(batch: Batch) -> None:
-        gate.wait(30)
-        try:
-            tasks.validate(batch.pk)
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(RACERS) as pool:
-        list(pool.map(validate, batches))
-    statuses = sorted(Batch.objects.filter(pk__in=[batch.pk for batch in batches]).values_list("status", flat=True))
-    assert set(statuses) <= {"failed", "in_progress"}
-    return statuses.count("in_progress")
+    return validate_at_once(batches).count("in_progress")
 
 
 def test_racing_batches_start_as_far_as_the_limit_goes(owner: Person, tokens: int) -> None:

@@ -1,6 +1,5 @@
 """Against a Stripe that others made: localstripe, in a process of its own."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import pytest
 
 from billing.models import Customer, StripeEvent
 from billing.stripe import client, customers
-from tests.conftest import Person, until
+from tests.conftest import Person, answers, free_port, until
 from tests.fakestripe import KEY, SECRET
 from tests.receiver import Receiver
 from tests.stripes import bring
@@ -38,25 +37,16 @@ GOOD, REFUSED = "4242424242424242", "4000000000000002"
 
 @pytest.fixture
 def localstripe(settings: Any) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", SERVER, str(port)])
     settings.STRIPE_API_KEY, settings.STRIPE_API_BASE, settings.STRIPE_WEBHOOK_SECRET = KEY, address, SECRET
     try:
-        until(lambda: _answers(address))
+        until(lambda: answers(f"{address}/js.stripe.com/v3/"))
         yield address
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/js.stripe.com/v3/", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def attach(customer: str, number: str) -> str:

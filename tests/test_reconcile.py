@@ -55,7 +55,7 @@ def next_month(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Let this month be over for a week."""
 
     def jump() -> None:
-        moment = clock.midnight(invoicing.following(invoicing.current())) + timedelta(days=7)
+        moment = clock.midnight(clock.following(clock.month())) + timedelta(days=7)
         monkeypatch.setattr(clock, "now", lambda: moment)
 
     return jump

@@ -1,7 +1,6 @@
 """Prepaid credits and the limit of a month: reserved at the start, never spent twice however batches race, and released."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
@@ -27,7 +26,7 @@ from billing.spending import Funds
 from tenants import admission, clock
 from tenants.errors import Refused
 from tenants.models import Tenant
-from tests.conftest import Person, step
+from tests.conftest import Person, step, validate_at_once
 from tests.sdk import client, create, jsonl  # noqa: F401 - client is a fixture
 from tests.test_api import error
 from tests.test_engine import Work, numbered
@@ -89,20 +88,7 @@ def started(owner: Person) -> int:
     """How many of ten batches that are validated at once start."""
     Tenant.objects.update(batch_limit=RACERS)
     batches = [submit(owner) for _ in range(RACERS)]
-    gate = threading.Barrier(RACERS)
-
-    def validate(batch: Batch) -> None:
-        gate.wait(30)
-        try:
-            tasks.validate(batch.pk)
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(RACERS) as pool:
-        list(pool.map(validate, batches))
-    statuses = list(Batch.objects.filter(pk__in=[batch.pk for batch in batches]).values_list("status", flat=True))
-    assert set(statuses) <= {"failed", "in_progress"}
-    return statuses.count("in_progress")
+    return validate_at_once(batches).count("in_progress")
 
 
 def covers(owner: Person, how: str, pico: int) -> None:
@@ -222,7 +208,7 @@ def test_a_month_begins_anew(owner: Person, reserved: int, work: Work, monkeypat
     limited(owner, reserved)
     assert start(owner).status == Status.FAILED
     later = clock.now() + timedelta(days=32)
-    monkeypatch.setattr(spending, "month", lambda: later.date().replace(day=1))
+    monkeypatch.setattr(clock, "month", lambda: later.date().replace(day=1))
     assert start(owner).status == Status.IN_PROGRESS
 
 

@@ -10,8 +10,9 @@ from batches import reserving
 from batches.api import fields
 from batches.api.serializers import unix
 from batches.reserving import Running
-from billing import ledger, money, spending
+from billing import ledger, money
 from billing.models import Customer
+from tenants import clock
 from tenants.authentication import tenant_of
 
 
@@ -43,7 +44,7 @@ def _credits(balance: int, running: Running) -> dict[str, str]:
 
 
 def _month(tenant: int, customer: Customer, running: Running) -> dict[str, Any]:
-    month, limit = spending.month(), customer.monthly_limit
+    month, limit = clock.month(), customer.monthly_limit
     charged = ledger.charged_since(tenant, month)
     return {
         "month": f"{month:%Y-%m}",

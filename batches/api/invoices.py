@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches import attainment
-from batches.api import downloads, fields, paging
+from batches.api import downloads, fields, finding, paging
 from batches.api.serializers import unix
 from batches.attainment import Attainment
 from billing import invoicing, money, statement
@@ -54,11 +54,7 @@ def entries(request: Request, invoice_id: str) -> Response:
     found, limit = _invoice(request, invoice_id), paging.limit(request)
     rows = invoicing.entries(found).order_by("-pk")
     if after := request.query_params.get("after"):
-        kind, _, reference = _asked(after).partition(":")
-        last = rows.filter(kind=kind, reference=reference).values_list("pk", flat=True).first()
-        if last is None:
-            raise Refused(404, "entry_not_found", "The invoice has no entry with this id.", param="after")
-        rows = rows.filter(pk__lt=last)
+        rows = rows.filter(pk__lt=finding.entry(rows, after).pk)
     return paging.answer(rows, limit, _entry)
 
 
@@ -151,7 +147,7 @@ def _title(invoice: Invoice) -> dict[str, Any]:
 
 
 def _whole(invoice: Invoice, entries: QuerySet[LedgerEntry]) -> dict[str, Any]:
-    parts = statement.parts(invoice)
+    parts = invoicing.parts(invoice)
     kept = _kept(invoice)
     sums = statement.sums(invoice, parts)
     return _title(invoice) | {

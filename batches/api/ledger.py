@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches.api import fields, paging
+from batches.api import fields, finding, paging
 from batches.api.serializers import unix
 from billing import money, statement
 from billing.ledger import Kind
@@ -21,7 +21,7 @@ def entries(request: Request) -> Response:
     """The ledger's entries, newest first; all that concern one reference, with ?reference=."""
     fields.query(request, "limit", "after", "kind", "reference")
     limit = paging.limit(request)
-    rows = _of_tenant(request)
+    rows = mine = LedgerEntry.objects.filter(tenant=tenant_of(request))
     if (kind := request.query_params.get("kind")) is not None:
         if kind not in Kind.values:
             raise Refused(400, "invalid_kind", f"kind must be one of {', '.join(Kind.values)}.", param="kind")
@@ -30,23 +30,10 @@ def entries(request: Request) -> Response:
         reference = "" if "\x00" in reference else reference
         rows = rows.filter(kind__in=Kind, reference__in=statement.references(reference))  # so the index finds them
     if after := request.query_params.get("after"):
-        place = _place(request, after)
+        place = finding.entry(mine, after)
         rows = rows.filter(Q(created_at__lt=place.created_at) | Q(created_at=place.created_at, pk__lt=place.pk))
     rows = rows.select_related("invoiced__invoice").prefetch_related("lines")
     return paging.answer(rows.order_by("-created_at", "-pk"), limit, shown)
-
-
-def _of_tenant(request: Request) -> QuerySet[LedgerEntry]:
-    return LedgerEntry.objects.filter(tenant=tenant_of(request))
-
-
-def _place(request: Request, entry_id: str) -> LedgerEntry:
-    """The tenant's entry. Raises Refused 404."""
-    kind, _, reference = entry_id.replace("\x00", "").partition(":")
-    found = _of_tenant(request).filter(kind=kind, reference=reference).first()
-    if found is None:
-        raise Refused(404, "entry_not_found", "The ledger has no entry with this id.", param="after")
-    return found
 
 
 def shown(entry: LedgerEntry) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class InvoiceAdmin(ReadOnly):
 
     @admin.display(description="made of, USD")
     def sums(self, invoice: Invoice) -> str:
-        named = statement.sums(invoice, statement.parts(invoice)).items()
+        named = statement.sums(invoice, invoicing.parts(invoice)).items()
         return ", ".join(f"{name.replace('_', ' ')} {money.usd(amount)}" for name, amount in named)
 
     @admin.display(description="lines")

@@ -4,15 +4,13 @@ Stripe counts in whole cents. Each item is what the running exact sum adds to th
 the invoice's cents, whatever their number; what each is exactly stands in its text and its metadata.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from billing import invoicing, money
-from billing.fields import Total
 from billing.invoicing import Line
 from billing.ledger import Kind
-from billing.models import Invoice, LedgerEntry
+from billing.models import Invoice
 
 MODELS = 200  # an invoice takes 250 items; further models share one
 OTHERS = {
@@ -92,10 +90,6 @@ def _charge(name: str, lines: list[Line]) -> Part:
 
 
 def _others(invoice: Invoice) -> Iterator[Part]:
-    rows = invoicing.entries(invoice).exclude(kind=Kind.BATCH_CHARGE).order_by("kind", "debit", "credit")
-    sums: Counter[str] = Counter()
-    for kind, debit, credit, amount in rows.values_list("kind", "debit", "credit").annotate(Total("amount")):
-        sums[kind] += LedgerEntry(debit=debit, credit=credit, amount=amount).owed
-    for kind, pico in sums.items():
-        if pico:
-            yield Part(OTHERS.get(Kind(kind), kind), pico, {"kind": kind})
+    for kind, part in sorted(invoicing.parts(invoice).items()):
+        if kind != Kind.BATCH_CHARGE and part.owed:
+            yield Part(OTHERS.get(Kind(kind), kind), part.owed, {"kind": kind})

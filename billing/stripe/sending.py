@@ -18,7 +18,7 @@ from typing import Any
 
 from django.db.models import F, Q, QuerySet
 
-from billing import invoicing, money
+from billing import money
 from billing.models import Invoice
 from billing.stripe import client, customers, items, settling
 from billing.stripe.client import Failed, Object
@@ -177,7 +177,7 @@ def _items(stripe_id: str) -> dict[str, Object]:
 
 
 def _add(invoice: Invoice, found: Object, item: Item) -> None:
-    month = {"start": _stamp(invoice.month), "end": _stamp(invoicing.following(invoice.month)) - 1}
+    month = {"start": _stamp(invoice.month), "end": _stamp(clock.following(invoice.month)) - 1}
     asked = {
         "customer": found["customer"],
         "invoice": found["id"],

@@ -1,6 +1,6 @@
 """What a tenant may spend and has spent, /v1/billing: api/billing.py."""
 
-from batches.api.openapi import account, components, examples
+from batches.api.openapi import account, components, money_examples
 from batches.api.openapi import operations as op
 from batches.api.openapi.shapes import boolean, constant, maybe, moment, record, text, whole
 from billing.spending import PERCENTS
@@ -38,6 +38,6 @@ OPERATIONS = {
         "readBilling",
         account.TAG,
         "What you may spend, and have spent",
-        {200: op.gives("Billing", "The sums.", examples.BILLING)},
+        {200: op.gives("Billing", "The sums.", money_examples.BILLING)},
     ),
 }

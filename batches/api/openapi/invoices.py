@@ -1,6 +1,6 @@
 """What a tenant is charged, /v1/invoices: api/invoices.py."""
 
-from batches.api.openapi import components, examples
+from batches.api.openapi import components, examples, money_examples
 from batches.api.openapi import operations as op
 from batches.api.openapi.account import DAY
 from batches.api.openapi.shapes import (
@@ -109,7 +109,7 @@ OPERATIONS = {
         "listInvoices",
         TAG,
         "List your invoices, the newest month first",
-        {200: op.gives("InvoiceList", "A page of invoices.", examples.page(examples.INVOICE_TITLE))},
+        {200: op.gives("InvoiceList", "A page of invoices.", examples.page(money_examples.INVOICE_TITLE))},
         parameters=(
             op.limit(MAX_LIMIT, DEFAULT_LIMIT),
             op.query("after", text(), "The id of an invoice: what is older than it."),
@@ -120,7 +120,7 @@ OPERATIONS = {
         "retrieveInvoice",
         TAG,
         "Read an invoice",
-        {200: op.gives("Invoice", "The invoice.", examples.INVOICE)},
+        {200: op.gives("Invoice", "The invoice.", money_examples.INVOICE)},
         parameters=(op.query("reference", text(), "Such as a batch's id: `entries` are those for it alone."),),
         codes=FIND,
     ),
@@ -128,7 +128,7 @@ OPERATIONS = {
         "listInvoiceEntries",
         TAG,
         "Every entry on it, newest first",
-        {200: op.gives("InvoiceEntryList", "A page of entries.", examples.page(examples.INVOICE_ENTRY))},
+        {200: op.gives("InvoiceEntryList", "A page of entries.", examples.page(money_examples.INVOICE_ENTRY))},
         parameters=(
             op.limit(MAX_LIMIT, DEFAULT_LIMIT),
             op.query("after", text(), "The id of an entry: what is older than it."),

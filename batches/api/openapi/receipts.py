@@ -1,6 +1,6 @@
 """What proves a charge, receipts, manifests and the ledger: api/receipts.py, api/ledger.py."""
 
-from batches.api.openapi import account, components, examples, native
+from batches.api.openapi import account, components, examples, money_examples, native
 from batches.api.openapi import operations as op
 from batches.api.openapi.shapes import Shape, constant, listed, maybe, moment, page, record, ref, text, whole
 from batches.api.paging import DEFAULT_LIMIT, MAX_LIMIT
@@ -125,7 +125,7 @@ OPERATIONS = {
         "The receipts of an ended batch's lines",
         op.streams(
             "A receipt for each line that was run or skipped, in the order of the input.",
-            examples.lines(examples.RECEIPT),
+            examples.lines(money_examples.RECEIPT),
         ),
         "Each line is a `Receipt`. A line that was never run has none, and costs nothing.",
         parameters=op.DOWNLOAD_HEADERS,
@@ -135,7 +135,7 @@ OPERATIONS = {
         "readManifest",
         native.TAG,
         "The signed manifest of an ended batch",
-        {200: op.gives("Manifest", "What was signed, and the signature.", examples.MANIFEST)},
+        {200: op.gives("Manifest", "What was signed, and the signature.", money_examples.MANIFEST)},
         "`/static/verify_batch.py` checks it, the files, the receipts and the ledger.",
         codes=native.FIND | _READY,
     ),
@@ -143,14 +143,18 @@ OPERATIONS = {
         "listManifestKeys",
         account.TAG,
         "The public keys of manifests",
-        {200: op.gives("ManifestKeyList", "All of them, the newest first.", examples.MANIFEST_KEYS)},
+        {200: op.gives("ManifestKeyList", "All of them, the newest first.", money_examples.MANIFEST_KEYS)},
         public=True,
     ),
     "GET /v1/ledger": op.Operation(
         "listLedgerEntries",
         account.TAG,
         "Your account, entry by entry",
-        {200: op.gives("LedgerEntryList", "A page of entries, newest first.", examples.page(examples.LEDGER_ENTRY))},
+        {
+            200: op.gives(
+                "LedgerEntryList", "A page of entries, newest first.", examples.page(money_examples.LEDGER_ENTRY)
+            )
+        },
         parameters=(
             op.limit(MAX_LIMIT, DEFAULT_LIMIT),
             op.AFTER,

@@ -5,7 +5,7 @@ from datetime import date
 from django.core.management.base import CommandParser
 
 from batches import attainment
-from billing import invoicing
+from tenants import clock
 from tenants.management.console import DocumentCommand, month
 from tenants.models import Tenant
 
@@ -17,7 +17,7 @@ class Command(DocumentCommand):
         parser.add_argument("--month", type=month, metavar="YYYY-MM", help="Absent: this month so far (UTC).")
 
     def handle(self, month: date | None, **_: object) -> None:
-        month = month or invoicing.current()
+        month = month or clock.month()
         found = attainment.of_month(month)
         names = dict(Tenant.objects.filter(pk__in=found).values_list("pk", "name"))
         for tenant, kept in found.items():

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from billing import customers, ledger, money, prices, spending
+from billing import customers, ledger, money, prices
 from billing.models import TenantDiscount
 from tenants import clock
 from tenants.management.console import VerbCommand, shown_time, tenant_named, whole_number
@@ -76,7 +76,7 @@ def _shown(tenant: Tenant) -> dict[str, Any]:
         "discount": None if own is None else money.share([own]),
         "credits_usd": money.usd(ledger.balance(tenant.pk, ledger.Account.CREDITS)),
         "owed_usd": money.usd(ledger.balance(tenant.pk, ledger.Account.RECEIVABLE)),
-        "charged_this_month_usd": money.usd(ledger.charged_since(tenant.pk, spending.month())),
+        "charged_this_month_usd": money.usd(ledger.charged_since(tenant.pk, clock.month())),
         "can_pay": customer.can_pay,
         "past_due_since": shown_time(customer.past_due_since),
     }
