@@ -6,6 +6,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 PEERS := .venv-peers/.installed
 COMPAT := .venv-compat/.installed
+BROWSER := $(shell command -v chromium)
 
 # those that a second database can't change, and those that start services of their own: beside the others, since they
 # mostly wait. The three parts of `make test` should take about as long as each other.
@@ -14,7 +15,7 @@ PROCESSES := tests/core $(patsubst %,tests/test_%.py,service up supervisor opera
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo run test test-processes test-sqlite test-postgres soak compat lint format bench clean
+.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres soak compat lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,13 +38,20 @@ $(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+browser: ## Install Debian's Chromium for the tests of the dashboard, where that is allowed
+ifeq ($(BROWSER),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends chromium fonts-liberation; \
+	else echo "No chromium: the tests of the dashboard are skipped. Install it (apt install chromium)." >&2; fi
+endif
+
 demo: $(RUNTIME) ## Run a three-line batch on the embedded model, and stop
 	$(PYTHON) manage.py demo
 
 run: $(RUNTIME) ## Serve in the foreground, with the embedded model
 	$(PYTHON) manage.py up
 
-test: $(DEVELOPMENT) ## Run all tests, on SQLite and on a PostgreSQL that pip brought
+test: $(DEVELOPMENT) browser ## Run all tests, on SQLite and on a PostgreSQL that pip brought
 	@$(MAKE) --jobs 3 --output-sync=target --keep-going test-processes test-sqlite test-postgres
 
 test-processes: $(DEVELOPMENT)

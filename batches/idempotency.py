@@ -50,7 +50,14 @@ class Attempt:
     """One POST. Inside `with`: `name` it, then `create` what it asks for, or `acting` change what is there."""
 
     def __init__(
-        self, tenant: Tenant, api_key: ApiKey, address: str, *, key: str = "", retried: bool = False, length: str = ""
+        self,
+        tenant: Tenant,
+        api_key: ApiKey | None,
+        address: str,
+        *,
+        key: str = "",
+        retried: bool = False,
+        length: str = "",
     ) -> None:
         self.tenant, self.api_key, self.key, self.retried = tenant, api_key, key, retried
         self.began = clock.now()

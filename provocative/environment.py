@@ -91,3 +91,23 @@ def storage(url: str, folder: Path) -> dict[str, object]:
         ),
     }
     return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+
+
+def mail(url: str, folder: Path) -> dict[str, object]:
+    """Django's settings for EMAIL_URL: empty is a file a mail in `folder`, `smtp://USER:PASSWORD@HOST:PORT` is SMTP
+    with STARTTLS, `smtps://` with TLS from the beginning; `smtp+plain://` without, for a relay on this machine."""
+    if not url:
+        return {"EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend", "EMAIL_FILE_PATH": str(folder)}
+    parts = urlsplit(url)
+    if parts.scheme not in ("smtp", "smtps", "smtp+plain") or not parts.hostname:
+        raise ImproperlyConfigured("EMAIL_URL must be smtp://USER:PASSWORD@HOST:PORT, or smtps://… for TLS at once.")
+    return {
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST": parts.hostname,
+        "EMAIL_PORT": parts.port or (465 if parts.scheme == "smtps" else 587),
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_TLS": parts.scheme == "smtp",
+        "EMAIL_USE_SSL": parts.scheme == "smtps",
+        "EMAIL_TIMEOUT": 10,
+    }

@@ -11,6 +11,7 @@ from django.core.exceptions import (
 )
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
+from django.template.loader import render_to_string
 from rest_framework import exceptions as drf
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
@@ -81,11 +82,21 @@ def _wants_json(request: HttpRequest) -> bool:
 
 
 def refuse(request: HttpRequest, refused: Refused) -> HttpResponse:
-    """The answer to a refused request outside DRF's views."""
+    """The answer to a refused request outside DRF's views: JSON, a page for browsers, or a line of text."""
     if _wants_json(request):
         return JsonResponse(body(refused), status=refused.status, headers=refused.headers)
+    if "text/html" in request.headers.get("Accept", ""):
+        return _page(request, refused)
     text = refused.message + "\n"
     return HttpResponse(text, status=refused.status, content_type="text/plain", headers=refused.headers)
+
+
+def _page(request: HttpRequest, refused: Refused) -> HttpResponse:
+    """For people. When it is our fault nothing is asked of the database: it may be what is broken."""
+    knows = refused.status < 500 and hasattr(request, "user")
+    context = {"refused": refused, "request_id": getattr(request, "id", "")}
+    html = render_to_string("refused.html", context, request if knows else None)
+    return HttpResponse(html, status=refused.status, headers=refused.headers)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -71,6 +71,20 @@ class RateHeaders:
         return response
 
 
+class RefusedPages:
+    """A page that a view refuses is answered as every refusal is."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Django's own hook: None lets it go on to the next one."""
+        return errors.refuse(request, error) if isinstance(error, Refused) else None
+
+
 class RequestId:
     """Sets request.id and the x-request-id header: the client's own when it is a harmless one."""
 

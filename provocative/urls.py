@@ -1,8 +1,7 @@
 """Every address of the service: the API's table of contents."""
 
 from django.contrib import admin
-from django.contrib.auth import views as auth
-from django.urls import path
+from django.urls import include, path
 
 from batches.api import (
     account,
@@ -22,6 +21,7 @@ from batches.api import (
 from batches.web import pages
 from billing.stripe import webhook
 from provocative import health
+from tenants.web import access
 
 urlpatterns = [
     path("healthz", health.healthz),
@@ -75,9 +75,10 @@ urlpatterns = [
     path("v1/openapi.json", reference.openapi),
     # people
     path("docs/api", pages.api, name="api"),
-    path("", pages.batch_list, name="batch-list"),
-    path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),
-    path("logout", auth.LogoutView.as_view(), name="logout"),
+    path("", access.home, name="home"),
+    path("t/<str:tenant_id>/", include("batches.web.urls")),
+    path("account/", include("allauth.account.urls")),
+    path("account/2fa/", include("allauth.mfa.urls")),
     path("admin/", admin.site.urls),
 ]
 

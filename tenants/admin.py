@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -15,7 +17,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 
 from tenants import keys
-from tenants.models import ApiKey, Membership, Tenant, User
+from tenants.models import ApiKey, AuditEvent, Invitation, Membership, Tenant, User
 
 COUNTED = 10_000  # rows; beyond this a list is searched, not paged
 INTERNAL_APPS = ("admin", "auth", "contenttypes", "sessions", "django_q")  # whose permissions nobody hands out
@@ -106,6 +108,29 @@ class MembershipAdmin(Plain):
     autocomplete_fields = ("tenant", "user")
 
 
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnly):
+    """Owners invite, and take it back; here it is seen."""
+
+    list_display = ("email", "tenant", "role", "invited_by", "created_at", "expires_at", "closed_at", "accepted")
+    list_filter = (("closed_at", admin.EmptyFieldListFilter), "role", "created_at")
+    list_select_related = ("tenant",)
+    search_fields = ("email", "tenant__name")
+    fields = readonly_fields = list_display
+    unseen = ("digest",)
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnly):
+    """What was done in tenants. The database itself keeps it as it is."""
+
+    list_display = ("created_at", "tenant", "actor", "action", "target")
+    list_filter = ("created_at", "action")
+    list_select_related = ("tenant",)
+    search_fields = ("actor", "target", "tenant__name")
+    fields = readonly_fields = (*list_display, "details")
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnly):
     """Keys are made by `key create`, which shows them once. Here they are seen and revoked."""
@@ -190,7 +215,8 @@ class PersonAdmin(_ForSuperusers, UserAdmin):  # type: ignore[type-arg]  # gener
         return format_html('<a href="{}">Set a new password</a>', url)
 
 
-admin.site.unregister(Group)
+for foreign in (Group, EmailAddress, Authenticator):  # the last holds secrets; who lost a device: docs/operating.md
+    admin.site.unregister(foreign)
 
 
 @admin.register(Group)

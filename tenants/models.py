@@ -1,4 +1,5 @@
-"""Who: tenants with a plan, the people who belong to them, and the API keys that act for them."""
+"""Who: tenants with a plan, the people who belong to them or are invited, the API keys that act for them, and the
+trail of what was done."""
 
 from typing import Any
 
@@ -6,9 +7,17 @@ from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import MinValueValidator
 from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from tenants.identifiers import public_id
 
 SHARED_BATCH_LIMIT = 10
 REQUESTS_PER_MINUTE = 1200  # of a key
+
+
+def tenant_id() -> str:
+    return public_id("ten_")
 
 
 class UserManager(BaseUserManager["User"]):
@@ -44,6 +53,7 @@ class Tenant(models.Model):
         RESERVED = "reserved"  # no limit, slots reserved for it
         DEDICATED = "dedicated"  # no limit, upstreams of its own
 
+    public_id = models.CharField(max_length=40, unique=True, default=tenant_id, help_text="In the pages' addresses.")
     name = models.CharField(max_length=200, unique=True)
     plan = models.CharField(max_length=16, choices=Plan.choices, default=Plan.SHARED)
     batch_limit = models.PositiveIntegerField(null=True, blank=True, help_text="Overrides the plan's limit.")
@@ -94,6 +104,45 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.tenant} ({self.role})"
+
+
+class Invitation(models.Model):
+    """A place in a tenant, kept for whoever reads the mail at an address. The link's secret is mailed, never stored."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="invitations")
+    email = models.EmailField("e-mail address")
+    role = models.CharField(max_length=16, choices=Membership.Role.choices, default=Membership.Role.MEMBER)
+    digest = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the link's secret, hex.")
+    invited_by = models.EmailField(help_text="Who did it.")
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True, help_text="When it was accepted, or taken back.")
+    accepted = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "email"], condition=Q(closed_at=None), name="one_open_invitation")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} to {self.tenant} ({self.role})"
+
+
+class AuditEvent(models.Model):
+    """Who did what in a tenant. The database itself refuses to change or remove a row."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_index=False)
+    actor = models.CharField(max_length=254, help_text="An e-mail address, a key's prefix, or the operator.")
+    action = models.CharField(max_length=40, help_text="What was done, such as key.created.")
+    target = models.CharField(max_length=254, help_text="To what: an id, a prefix, an e-mail address.")
+    details = models.JSONField(default=dict, help_text="Before and after; never a secret or a prompt.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(fields=["tenant", "-id"], name="audit_of_tenant")]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target} by {self.actor}"
 
 
 class ApiKey(models.Model):

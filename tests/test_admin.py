@@ -36,7 +36,7 @@ from billing import ledger, money, prices
 from billing.models import ChargeLine, Customer, Invoice, InvoicedEntry, LedgerEntry, Price, StripeEvent, TenantDiscount
 from tenants import admin as tenants_admin
 from tenants import keys
-from tenants.models import ApiKey, Membership, Tenant, User
+from tenants.models import ApiKey, AuditEvent, Invitation, Membership, Tenant, User
 from tests.conftest import Person
 from tests.test_web import make_batches
 
@@ -46,7 +46,7 @@ BODY = b"the-body-of-an-answer"
 MOST_QUERIES = 15
 BODIES = ("batches_segment.data", "batches_slice.entries")
 UNSELECTED = (
-    *BODIES, "batches_batch.secret", "batches_batch.step_token", "tenants_apikey.digest",
+    *BODIES, "batches_batch.secret", "batches_batch.step_token", "tenants_apikey.digest", "tenants_invitation.digest",
     "batches_webhookendpoint.secret", "batches_webhookendpoint.previous_secret",
 )  # fmt: skip
 
@@ -114,6 +114,8 @@ def batch(owner: Person) -> Batch:
     prices.set_price("m", "0.15", "0.60")
     Group.objects.create(name="support")
     Membership.objects.create(tenant=owner.tenant, user=User.objects.create_user("ada@example.com"), role="owner")
+    Invitation.objects.create(tenant=owner.tenant, email="bob@example.com", digest="d", expires_at=now)
+    AuditEvent.objects.create(tenant=owner.tenant, actor="ada@example.com", action="key.created", target="pk-prov-x")
     return made
 
 

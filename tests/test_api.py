@@ -378,5 +378,5 @@ def test_transfers_leave_threads_for_others(
 
 
 def test_a_page_takes_no_large_body(owner: Person) -> None:
-    answer = owner.client.post("/login", {"file": SimpleUploadedFile("a", b"x" * 2_000_000)})
+    answer = owner.client.post("/account/login/", {"file": SimpleUploadedFile("a", b"x" * 2_000_000)})
     assert answer.status_code == 413

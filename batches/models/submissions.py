@@ -12,7 +12,14 @@ class Submission(models.Model):
         KEPT = "kept"  # it made `object_id`, or did something to it
 
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="+", db_index=False)
-    api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.CASCADE, related_name="+")
+    api_key = models.ForeignKey(
+        "tenants.ApiKey",
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Empty: a person.",
+    )
     key = models.CharField(max_length=255, default="", blank=True, help_text="The Idempotency-Key; empty without one.")
     fingerprint = models.CharField(max_length=64, default="", blank=True, help_text="SHA-256 of what was asked for.")
     outline = models.CharField(
