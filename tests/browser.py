@@ -1,6 +1,6 @@
 """A real Chromium for the tests of the dashboard: driven by Playwright, watched for what the policy of a page forbids.
 
-Every tab reports what its Content-Security-Policy blocked and what its scripts threw; `watched` fails for either.
+Every tab reports what its Content-Security-Policy blocked and what its scripts threw; `tab` fails for either.
 """
 
 import json
@@ -30,7 +30,6 @@ document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 window.alert = window.prompt = (text) => console.error(`executed: ${text}`);
 """
-needed = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium: `make browser` installs Debian's")
 
 
 @contextmanager

@@ -1,6 +1,4 @@
-"""The dashboard in a real browser."""
-
-from collections.abc import Iterator
+"""The first page that somebody sees."""
 
 import pytest
 from playwright.sync_api import Browser
@@ -8,13 +6,7 @@ from playwright.sync_api import Browser
 from tests import browser
 from tests.conftest import Person
 
-pytestmark = [browser.needed, pytest.mark.sqlite_only]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser.chromium() as started:
-        yield started
+pytestmark = pytest.mark.sqlite_only
 
 
 def test_an_empty_list_teaches(chromium: Browser, web_server: str, owner: Person) -> None:
