@@ -15,7 +15,7 @@ PROCESSES := tests/core $(patsubst %,tests/test_%.py,service up supervisor opera
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres soak compat lint format bench clean
+.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres screenshots soak compat lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,10 @@ test-sqlite: $(DEVELOPMENT)
 
 test-postgres: $(DEVELOPMENT)
 	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only and not soak and not compat"
+
+screenshots: $(DEVELOPMENT) browser ## Keep a picture of every page in var/screenshots, wide and narrow, light and dark
+	@mkdir -p var/screenshots
+	SCREENSHOTS=$(CURDIR)/var/screenshots TEST_DATABASE=sqlite $(PYTHON) -m pytest -q tests/dashboard/test_every_page.py
 
 soak: $(DEVELOPMENT) ## Run the long reliability tests on PostgreSQL (or TEST_DATABASE=sqlite), with their figures
 	TEST_DATABASE=$${TEST_DATABASE:-postgres} $(PYTHON) -m pytest -q -m soak -s

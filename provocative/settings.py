@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.contrib.humanize",  # the pages of allauth.mfa
     "rest_framework",
     "drf_spectacular_sidecar",  # Redoc's script
     "django_q",

@@ -15,7 +15,15 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Response,
+    ViewportSize,
+    sync_playwright,
+)
 
 from tenants.models import Membership, Tenant, User
 
@@ -24,7 +32,7 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
 WATCH = """
 document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
@@ -51,17 +59,28 @@ class Tab:
         self.wrong: list[str] = []
         self.page: Page = context.new_page()
         self.page.set_default_timeout(15_000)
-        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
+        self.page.on("console", self._hear)
+        self.page.on("response", self._see)
         self.page.on("pageerror", lambda error: self.wrong.append(f"thrown: {error}"))
+
+    def _hear(self, said: ConsoleMessage) -> None:
+        if said.type == "error" and not said.text.startswith("Failed to load resource"):  # `_see` knows more
+            self.wrong.append(said.text)
+
+    def _see(self, answer: Response) -> None:
+        """A page may be refused, with a page that says so; what pages are made of may not."""
+        if answer.status >= 500 or (answer.status >= 400 and not answer.request.is_navigation_request()):
+            self.wrong.append(f"{answer.status} {answer.request.method} {answer.url}")
 
     def open(self, path: str) -> Page:
         """Go to an address of the service."""
         self.page.goto(self.url + path)
         return self.page
 
-    def accessible(self) -> list[str]:
-        """What axe-core finds serious or critical on the page as it stands, each with where it is."""
-        found = Axe().run(self.page).response["violations"]
+    def accessible(self, rules: list[str] | None = None) -> list[str]:
+        """What axe-core finds serious or critical on the page as it stands (by these rules, or all), and where."""
+        options = {"runOnly": {"type": "rule", "values": rules}} if rules else {}
+        found = Axe().run(self.page, options=options).response["violations"]
         return [
             f"{self.page.url}: {each['id']} ({each['impact']}): {each['help']}: {node['html'][:200]}"
             for each in found
