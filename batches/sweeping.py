@@ -13,7 +13,7 @@ from batches.webhooks import delivering, endpoints
 from batches.webhooks import leasing as deliveries
 from billing import tasks as billing_tasks
 from billing.stripe import sending
-from tenants import clock
+from tenants import clock, sessions
 
 STALE = timedelta(seconds=5)  # a step nobody took up in this time is rung for again
 FAILURES_KEPT = timedelta(days=7)
@@ -104,3 +104,4 @@ def _tidy() -> None:
     tasks.prune(clock.now() - FAILURES_KEPT)
     deliveries.prune()
     endpoints.forget_secrets()
+    sessions.prune()

@@ -1,14 +1,18 @@
 """The pages for people: signing in, and the list of one's own batches."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.html import strip_tags
 
+from batches import sweeping
 from batches.core.states import Status
 from batches.models import Batch, File
 from batches.web import listing, looks
@@ -175,3 +179,12 @@ def test_an_empty_list_teaches_the_command(owner: Person) -> None:
 )
 def test_costs_have_cents_and_lose_nothing(usd: str, cents: str) -> None:
     assert looks.cents(usd) == cents
+
+
+def test_the_sweep_drops_sessions_that_have_ended(owner: Person) -> None:
+    client = member(owner.tenant)
+    ended = SessionStore()
+    ended.set_expiry(timezone.now() - timedelta(seconds=1))
+    ended.create()
+    sweeping.sweep()
+    assert Session.objects.count() == 1 and shown(client)
