@@ -117,8 +117,24 @@ ACCOUNT_LOGIN_METHODS, ACCOUNT_SIGNUP_FIELDS = {"email"}, ["email*", "password1*
 ACCOUNT_EMAIL_VERIFICATION = "none"  # an address comes from the operator, or by an invitation that was read there
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # nobody is mailed because a stranger typed an address
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
-ACCOUNT_REAUTHENTICATION_TIMEOUT = 900  # seconds
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # of what was changed in an account
+ACCOUNT_REAUTHENTICATION_TIMEOUT, ACCOUNT_REAUTHENTICATION_METHODS = 900, ["password", "mfa"]  # seconds
+ACCOUNT_FORMS = {
+    "login": "tenants.web.signing_in.Login",
+    "change_password": "tenants.web.signing_in.ChangePassword",
+    "reset_password": "tenants.web.signing_in.ResetPassword",
+    "reset_password_from_key": "tenants.web.signing_in.ResetPasswordKey",
+    "reauthenticate": "tenants.web.signing_in.Reauthenticate",
+}
 ACCOUNT_SESSION_REMEMBER = True
+MFA_ADAPTER = "tenants.web.signing_in.MFAAdapter"
+MFA_FORMS = {
+    "authenticate": "tenants.web.signing_in.Authenticate",
+    "reauthenticate": "tenants.web.signing_in.ReauthenticateByCode",
+    "activate_totp": "tenants.web.signing_in.ActivateTOTP",
+    "add_webauthn": "tenants.web.signing_in.AddWebAuthn",
+    "edit_webauthn": "tenants.web.signing_in.EditWebAuthn",
+}
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED, MFA_ALLOW_UNVERIFIED_EMAIL = True, True
 MFA_TOTP_ISSUER, MFA_TOTP_TOLERANCE = "Provocative Batch", 1
@@ -126,6 +142,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+# Attempts to sign in are counted here, in the web process; so many that a flood of addresses pushes no count out.
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}},
+}
 SESSION_COOKIE_HTTPONLY, SESSION_COOKIE_SAMESITE, CSRF_COOKIE_SAMESITE = True, "Lax", "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF, X_FRAME_OPTIONS = True, "DENY"
 HTTPS = env.flag("HTTPS")  # served behind a proxy that terminates TLS

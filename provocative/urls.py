@@ -21,7 +21,7 @@ from batches.api import (
 from batches.web import pages
 from billing.stripe import webhook
 from provocative import health
-from tenants.web import access
+from tenants.web import access, joining, profile
 
 urlpatterns = [
     path("healthz", health.healthz),
@@ -77,6 +77,10 @@ urlpatterns = [
     path("docs/api", pages.api, name="api"),
     path("", access.home, name="home"),
     path("t/<str:tenant_id>/", include("batches.web.urls")),
+    path("invitation", joining.invitation, name="invitation"),
+    path("invitations/<str:secret>", joining.opened, name="invitation_link"),
+    path("account/", profile.page, name="account"),
+    path("account/email/", profile.closed, name="account_email"),
     path("account/", include("allauth.account.urls")),
     path("account/2fa/", include("allauth.mfa.urls")),
     path("admin/", admin.site.urls),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management.color import no_style
 from django.db import connection
@@ -66,7 +67,8 @@ def quick_flush() -> Iterator[None]:
 
 
 def empty() -> None:
-    """What Django's flush does, but for the tables in KEPT; on PostgreSQL in one statement."""
+    """What Django's flush does, but for the tables in KEPT; on PostgreSQL in one statement. And forget attempts."""
+    cache.clear()
     tables = sorted(set(connection.introspection.django_table_names()) - KEPT)
     if connection.vendor == "sqlite":
         with unprotected():

@@ -94,6 +94,16 @@ ROUTES = {
     "docs/api": Route(READ, "anyone"),
     "": Route(READ, "people"),
     "t/<str:tenant_id>/batches": Route(READ, "people", queries=(("after", "batch_id"),)),
+    "t/<str:tenant_id>/team": Route(READ, "people", queries=(("after", "email"),)),
+    "t/<str:tenant_id>/team/invite": Route("POST", "people"),
+    "t/<str:tenant_id>/team/resend": Route("POST", "people"),
+    "t/<str:tenant_id>/team/take-back": Route("POST", "people"),
+    "t/<str:tenant_id>/team/role": Route("POST", "people"),
+    "t/<str:tenant_id>/team/remove": Route("POST", "people"),
+    "t/<str:tenant_id>/team/leave": Route("POST", "people"),
+    "invitation": Route("GET HEAD POST", "anyone"),
+    "invitations/<str:secret>": Route(READ, "anyone"),
+    "account/email/": Route(READ, "people"),
     "account/": Route("", "library"),
     "account/2fa/": Route("", "library"),
     "admin/": Route("", "staff"),
@@ -106,6 +116,8 @@ UNKNOWN = {
     "invoice_id": "inv_" + "0" * 24,
     "entry_id": "batch_charge:batch_" + "0" * 24,
     "tenant_id": "ten_" + "0" * 24,
+    "secret": "0" * 43,
+    "email": "nobody@example.com",
 }
 OWNER = ("owner", "secret-name")  # its name before and after it became a secret
 

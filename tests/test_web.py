@@ -58,7 +58,7 @@ def shown(client: Client, address: str = "/") -> str:
 def test_strangers_sign_in_first(client: Client, transactional_db: None) -> None:
     answer = client.get("/")
     assert answer.status_code == 302 and answer["Location"] == "/account/login/?next=/"
-    assert "Sign In" in client.get("/account/login/").content.decode()
+    assert "<h1>Sign in</h1>" in client.get("/account/login/").content.decode()
 
 
 def test_signing_in_and_out(owner: Person) -> None:

@@ -3,7 +3,16 @@
 from django.urls import path
 
 from batches.web import listing
+from tenants.web import team
 
 urlpatterns = [
     path("batches", listing.batch_list, name="batches"),
+    # people
+    path("team", team.people, name="team"),
+    path("team/invite", team.invite, name="team_invite"),
+    path("team/resend", team.resend, name="team_resend"),
+    path("team/take-back", team.take_back, name="team_take_back"),
+    path("team/role", team.role, name="team_role"),
+    path("team/remove", team.remove, name="team_remove"),
+    path("team/leave", team.leave, name="team_leave"),
 ]

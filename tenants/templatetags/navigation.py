@@ -8,7 +8,7 @@ from tenants.web.access import Seat
 
 register = template.Library()
 
-PAGES = (("batches", "Batches"),)
+PAGES = (("batches", "Batches"), ("team", "Team"))
 
 
 @register.filter

@@ -75,20 +75,21 @@ def _signed_in(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRespo
 
 
 def _seat(request: HttpRequest, tenant_id: str) -> Seat:
-    places = _places(request)
-    for place in places:
+    found = places(request)
+    for place in found:
         if place.tenant.public_id == tenant_id:
-            return Seat(place.user, place.tenant, Role(place.role), places)
+            return Seat(place.user, place.tenant, Role(place.role), found)
     raise Refused(404, "not_found", "There is nothing at this address.")
 
 
-def _places(request: HttpRequest) -> list[Membership]:
+def places(request: HttpRequest) -> list[Membership]:
+    """Where the person who is signed in belongs, by the tenants' names."""
     user: Any = request.user  # a User behind login_required
     rows = Membership.objects.filter(user=user).select_related("tenant").order_by("tenant__name")
-    places = list(rows)
-    for place in places:
+    found = list(rows)
+    for place in found:
         place.user = user
-    return places
+    return found
 
 
 def seated(request: HttpRequest) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def seated(request: HttpRequest) -> dict[str, Any]:
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
     """To the batches of the tenant that was seen last, or of the first; without one, whom to ask."""
-    ids = [place.tenant.public_id for place in _places(request)]
+    ids = [place.tenant.public_id for place in places(request)]
     if not ids:
         return render(request, "no_tenant.html")
     last = request.session.get("tenant")

@@ -1,12 +1,14 @@
-"""`manage.py user create`."""
+"""`manage.py user create|reset-factors`."""
 
 import secrets
 
+from allauth.mfa.models import Authenticator
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
+from tenants import sessions
 from tenants.management.console import VerbCommand, tenant_named
 from tenants.models import Membership, User
 
@@ -20,6 +22,13 @@ class Command(VerbCommand):
         create.add_argument("--tenant", metavar="NAME")
         create.add_argument("--role", choices=Membership.Role.values, default=Membership.Role.MEMBER)
         create.add_argument("--staff", action="store_true", help="May see and change everything in /admin/.")
+        reset = self.verb(
+            "reset-factors",
+            self.reset_factors,
+            "Take the second step of somebody away who lost a device (app, passkeys, keys, recovery codes), and"
+            " end every session of theirs. The password stays.",
+        )
+        reset.add_argument("email", metavar="EMAIL")
 
     def create(self, email: str, tenant: str | None, role: str, staff: bool) -> None:
         try:
@@ -35,3 +44,12 @@ class Command(VerbCommand):
         except IntegrityError:
             raise CommandError(f"There is a user {email} already: choose another address.") from None
         self.say({"email": user.email, "password": password, "tenant": tenant, "staff": staff})
+
+    def reset_factors(self, email: str) -> None:
+        user = User.objects.filter(email=email.lower()).first()
+        if user is None:
+            raise CommandError(f"There is no user {email}: `user create` makes one.")
+        removed = Authenticator.objects.filter(user=user)
+        kinds = sorted(removed.values_list("type", flat=True))
+        removed.delete()
+        self.say({"email": user.email, "removed": kinds, "sessions_ended": sessions.end(user)})
