@@ -3,14 +3,19 @@
 import json
 import threading
 import zlib
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batches import files, intake, objects, retries, tasks
+from batches.core import causes, rendering
+from batches.core.answers import Verdict
 from batches.core.states import Status
 from batches.models import Batch, File, Upstream
 from billing import prices
@@ -18,6 +23,7 @@ from billing.models import LedgerEntry
 from tenants import clock
 from tenants.models import Tenant
 from tests.conftest import Person, step
+from tests.core import searched
 from tests.test_engine import Work, numbered, when
 from tests.test_pause import code, submit
 from tests.test_resume import at_once
@@ -245,3 +251,117 @@ def test_custom_ids_of_every_kind_are_told_apart(owner: Person, witness: Witness
     batch = ended(owner, work, lines)
     assert batch.failed == len(lines) >= 4
     assert retried(owner, batch).total == len(lines)
+
+
+# --- of some causes alone ---------------------------------------------------------------------------------------------
+
+KINDS: list[list[str]] = [[], ["400"], ["422"], ["301"]]  # delivered, two statuses, and upstream_redirect
+
+
+def mixed(count: int) -> list[dict[str, Any]]:
+    """Lines of each kind in turn; those that fail do so whenever they are asked."""
+    return [request_line(str(n), faults=KINDS[n % len(KINDS)]) for n in range(count)]
+
+
+def retry_some(owner: Person, batch: Batch, *some: str) -> Batch:
+    return retried(owner, batch, error_codes=",".join(some))
+
+
+def bytes_of(batch: Batch) -> bytes:
+    return b"".join(objects.chunks(batch.input_file.storage_key))
+
+
+def ended_again(owner: Person, work: Work, batch: Batch, *some: str) -> Batch:
+    again = retry_some(owner, batch, *some) if some else retried(owner, batch)
+    work()
+    again.refresh_from_db()
+    assert again.status == Status.COMPLETED
+    return again
+
+
+def statuses(owner: Person, batch: Batch) -> list[Any]:
+    """What the merged output says of each line: a status or a code."""
+    lines = owner.lines(batch.public_id, "output?merged=true")
+    assert [line["custom_id"] for line in lines] == [str(n) for n in range(len(lines))]
+    return [line["response"]["status_code"] if line["response"] else line["error"]["code"] for line in lines]
+
+
+def test_some_causes_alone_are_retried_and_chains_are_merged(owner: Person, witness: Witness, work: Work) -> None:
+    lines = [json.dumps(line).encode() + b" " * (n % 2) for n, line in enumerate(mixed(12))]
+    first = ended(owner, work, lines)
+    witness.reset()
+    redirected = ended_again(owner, work, first, "upstream_redirect")
+    assert bytes_of(redirected) == b"".join(lines[n] + b"\n" for n in range(12) if n % 4 == 3)
+    assert witness.requests_by_marker() == {f"line:{n}": 1 for n in (3, 7, 11)}
+    some = ended_again(owner, work, first, "422", "upstream_redirect")
+    assert bytes_of(some) == b"".join(lines[n] + b"\n" for n in range(12) if n % 4 > 1)
+    fewer = ended_again(owner, work, some, "422")
+    assert bytes_of(fewer) == b"".join(lines[n] + b"\n" for n in range(12) if n % 4 == 2)
+    everything = ended_again(owner, work, fewer)
+    assert bytes_of(everything) == bytes_of(fewer)
+    for batch in (redirected, some, fewer, everything):
+        assert statuses(owner, batch) == [200, 400, 422, "upstream_redirect"] * 3
+    any_status = ended_again(owner, work, first, "upstream_error")
+    assert bytes_of(any_status) == b"".join(lines[n] + b"\n" for n in range(12) if n % 4 in (1, 2))
+
+
+def test_lines_that_were_never_run_are_a_cause(owner: Person, witness: Witness, work: Work) -> None:
+    batch = cancelled(owner, 3)
+    assert code(retry(owner, batch, error_codes="429"), 409) == "nothing_to_retry"
+    assert stored() == {batch.input_file.storage_key}
+    again = ended_again(owner, work, batch, "batch_cancelled")
+    assert merged(owner, again) == [(f"line:{n}", True) for n in range(3)]
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("named", ["", "429,", "nonsense", "200", "42", "\x00", "é", "request_timeout;429"])
+def test_causes_that_there_are_not(owner: Person, witness: Witness, named: str) -> None:
+    answer = retry(owner, cancelled(owner, 1), error_codes=named)
+    assert code(answer, 400) == "invalid_error_codes" and answer.json()["error"]["param"] == "error_codes"
+
+
+@pytest.mark.sqlite_only
+def test_causes_as_json_and_once_a_key(owner: Person, witness: Witness) -> None:
+    batch = cancelled(owner, 1)
+
+    def ask(content: bytes, key: str = "") -> Any:
+        headers = {"Authorization": f"Bearer {owner.key}"} | ({"Idempotency-Key": key} if key else {})
+        address = f"/v1/batch/{batch.public_id}/retry"
+        return owner.client.post(address, content, content_type="application/json", headers=headers)
+
+    for bad in (b"[]", b"{}", b"1", b"[1]", b'["\\ud800"]', b'[["429"]]', b"true", b'"\\ud800"'):
+        assert code(ask(b'{"error_codes": %b}' % bad), 400) == "invalid_error_codes"
+    first = ask(b'{"error_codes": ["batch_cancelled", "429"]}', "a")
+    assert first.status_code == 200
+    assert Batch.objects.get(retry_of=batch).retry_causes == "429,batch_cancelled"
+    assert ask(b'{"error_codes": ["429", "batch_cancelled"]}', "a").json()["id"] == first.json()["id"]
+    assert code(ask(b'{"error_codes": ["batch_cancelled"]}', "a"), 422) == "idempotency_key_reused"
+    assert code(ask(b"{}", "a"), 422) == "idempotency_key_reused"
+    assert ask(b'{"error_codes": null}', "b").status_code == 200
+
+
+ENDS = ["200", "400", "429", "request_timeout", "batch_cancelled"]
+
+
+def output_line(number: int, end: str, run: int) -> bytes:
+    """The output line of an input line in the run-th batch of a chain."""
+    verdict = Verdict(True, status=int(end), body=b"%d" % run) if end.isdigit() else Verdict(True, code=end)
+    return rendering.render("s" * 32, run, b'"%d"' % number, verdict)
+
+
+@given(st.integers(0, 12), st.lists(st.none() | st.sets(st.sampled_from(ENDS[1:]), min_size=1), max_size=4), st.data())
+@searched
+def test_any_chain_is_merged_line_by_line(count: int, choices: list[set[str] | None], data: st.DataObject) -> None:
+    """Against a model that follows each line by its number."""
+    latest = {n: data.draw(st.sampled_from(ENDS)) for n in range(count)}
+    shown = {n: output_line(n, end, 0) for n, end in latest.items()}
+    original, others = list(shown.values()), list[tuple[causes.Causes | None, Iterator[bytes]]]()
+    inside = list(latest)  # the lines of the batch that is retried
+    for run, some in enumerate(choices, 1):
+        inside = [n for n in inside if latest[n] != "200" and (some is None or latest[n] in some)]
+        for n in inside:
+            latest[n] = data.draw(st.sampled_from(ENDS))
+            shown[n] = output_line(n, latest[n], run)
+        others.append((None if some is None else frozenset(some), iter([shown[n] for n in inside])))
+    assert [line[:-1] for line in retries._merge(iter(original), others)] == list(shown.values())
+    assert not any(list(left) for _, left in others)

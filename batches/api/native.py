@@ -103,12 +103,13 @@ def resume(request: Request, attempt: Attempt, batch_id: str) -> Response:
 @parser_classes(fields.PARSERS)
 @once
 def retry(request: Request, attempt: Attempt, batch_id: str) -> Response:
-    """A new batch of the lines that an ended one did not deliver, with caps of its own."""
+    """A new batch of the lines that an ended one did not deliver, or of some of them, with caps of its own."""
     fields.query(request)
-    caps = fields.read_caps(fields.body(request, *fields.CAPS))
+    asked = fields.body(request, *fields.CAPS, "error_codes")
+    caps, some = fields.read_caps(asked), retries.read_causes(asked.get("error_codes"))
     found = _batch(request, batch_id)
-    attempt.name(caps)
-    return Response(serializers.native(serializers.made(retries.retry(found, attempt, **caps))))
+    attempt.name(caps, *([sorted(some)] if some else []))
+    return Response(serializers.native(serializers.made(retries.retry(found, attempt, some, **caps))))
 
 
 def _output_asked(request: Request) -> tuple[bool, bool]:

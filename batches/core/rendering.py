@@ -2,6 +2,7 @@
 
 import re
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,7 +19,23 @@ MESSAGES = {
 }
 
 
-_DELIVERED = re.compile(rb'\{"id":"resp_\w+","custom_id":(?:null|"(?:[^"\\]|\\.)*+"),"response":\{"status_code":2')
+_HEAD = re.compile(
+    rb'\{"id":"resp_\w+","custom_id":(?:null|"(?:[^"\\]|\\.)*+"),"response":'
+    rb'(?:\{"status_code":([0-9]+),"request_id":"req_\w+","body":|null,"error":\{"code":"(\w+)","message":)'
+)
+
+
+class Outcome(NamedTuple):
+    """What an output line says before its body: the status of an answer, or the code of an error; where what comes
+    then begins (the body; the error's message)."""
+
+    status: int | None
+    code: str
+    start: int
+
+    @property
+    def delivered(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
 
 
 def response_id(secret: str, line: int) -> str:
@@ -59,6 +76,15 @@ def render_invalid(secret: str, line: int, custom_id: str | None, code: str, mes
     return _render_error(response_id(secret, line).encode(), msgspec.json.encode(custom_id), code, message)
 
 
+def outcome(line: bytes) -> Outcome:
+    """What became of the request of an output line, of which the start is enough. Its body is not read."""
+    match = _HEAD.match(line)
+    if match is None:
+        return Outcome(None, "", len(line))
+    status, code = match.groups()
+    return Outcome(int(status) if status else None, (code or b"").decode(), match.end())
+
+
 def is_delivered(line: bytes) -> bool:
-    """Whether an output line carries a delivered answer: a status of 2xx. Without reading its body."""
-    return _DELIVERED.match(line) is not None
+    """Whether an output line carries a delivered answer: a status of 2xx."""
+    return outcome(line).delivered

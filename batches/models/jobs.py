@@ -73,6 +73,9 @@ class Batch(models.Model):
         help_text="Null until it is sealed.",
     )  # fmt: skip
     retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    retry_causes = models.TextField(
+        default="", db_default="", blank=True, help_text="Of a retry: which causes it took; empty: all. core/causes.py"
+    )
     endpoint = models.CharField(max_length=40)
     model = models.CharField(max_length=200, null=True, blank=True, help_text="Null when lines name several.")
     metadata = models.TextField(default="{}", help_text="JSON object of strings, as the tenant sent it.")

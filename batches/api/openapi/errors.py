@@ -1,43 +1,10 @@
-"""Error codes as docs/errors.md has them: the page is the one list, and tests/test_docs.py holds the code to it."""
-
-import re
-from functools import cache
-from typing import NamedTuple
-
-from django.conf import settings
+"""Error codes in the description: of docs/errors.md, by batches/codes.py."""
 
 from batches.api.openapi.shapes import Shape, ref
+from batches.codes import BATCHES, LINES, REQUESTS, Code, documented
 from tenants.errors import Refused
 
-REQUESTS, BATCHES, LINES = "Answers to requests", "Errors of a batch", "Errors of a line"
-NO_STATUS = 0  # of `invalid_request`, whose status is the framework's
-
-_LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
-
-
-class Code(NamedTuple):
-    """A code, the status it comes with (where it answers a request), and why."""
-
-    code: str
-    status: int
-    cause: str
-
-
-@cache
-def documented(section: str) -> dict[str, Code]:
-    """The codes in a section's table: `| code | (status |) cause | cure |`."""
-    page = (settings.BASE_DIR / "docs" / "errors.md").read_text(encoding="utf-8")
-    found = {}
-    for row in page.partition(f"\n## {section}\n")[2].partition("\n## ")[0].splitlines():
-        cells = [cell.strip() for cell in row.strip("|").split(" | ")]
-        if match := re.fullmatch("`([a-z_]+)`", cells[0]):
-            if match[1] in found:
-                raise LookupError(f"docs/errors.md has {match[1]} twice")
-            status = cells[1] if section == REQUESTS else ""
-            found[match[1]] = Code(
-                match[1], int(status) if status.isdigit() else NO_STATUS, _LINK.sub(r"\1", cells[-2])
-            )
-    return found
+__all__ = ["BATCHES", "LINES", "REQUESTS", "Code", "by_status", "documented", "example", "narrowed", "types"]
 
 
 def types() -> list[str]:

@@ -1,8 +1,12 @@
 """The native surface, /v1/batch: api/native.py."""
 
+from typing import Any
+
+from batches import codes
 from batches.api.openapi import components, examples, shapes
 from batches.api.openapi import operations as op
 from batches.api.paging import DEFAULT_LIMIT, MAX_LIMIT
+from batches.core import causes
 
 TAG = "Batches"
 FIND = {"batch_not_found"}
@@ -24,17 +28,32 @@ SUBMISSION = shapes.fields(
 )
 
 
-def _new_caps(max_error_rate: shapes.Shape) -> shapes.Shape:
+CAUSE = f"({'|'.join([causes.UPSTREAM_ERROR, *codes.of_lines(), causes.STATUS.pattern])})"
+CAUSES = shapes.listed(shapes.text(pattern=f"^{CAUSE}$"), minItems=1)
+SOME = "Only lines that failed with one of these codes or HTTP statuses; null for all."
+
+
+def _new_caps(max_error_rate: shapes.Shape, **others: shapes.Shape) -> shapes.Shape:
     return shapes.fields(
         max_cost_usd=shapes.maybe(components.MAX_COST, "The cap on the cost; null for none."),
         max_error_rate=shapes.maybe(max_error_rate, "The cap on the share of failed lines; null for none."),
+        **others,
     )
 
 
-def _caps(about: str) -> shapes.Shape:
-    form = _new_caps(components.MAX_ERROR_RATE_TEXT)
-    media = {op.JSON: _new_caps(components.MAX_ERROR_RATE), op.FORM: form, op.MULTIPART: form}
-    return op.takes(media, {"max_cost_usd": "20.00"}, required=False) | {"description": about}
+def _caps(about: str, json: shapes.Shape, form: shapes.Shape, **example: Any) -> shapes.Shape:
+    media = {op.JSON: json, op.FORM: form, op.MULTIPART: form}
+    return op.takes(media, {"max_cost_usd": "20.00", **example}, required=False) | {"description": about}
+
+
+RESUMED = (_new_caps(components.MAX_ERROR_RATE), _new_caps(components.MAX_ERROR_RATE_TEXT))
+RETRIED = (
+    _new_caps(components.MAX_ERROR_RATE, error_codes=shapes.maybe(CAUSES, SOME)),
+    _new_caps(
+        components.MAX_ERROR_RATE_TEXT,
+        error_codes=shapes.text(f"{SOME} Commas between.", pattern=f"^{CAUSE}(,{CAUSE})*$"),
+    ),
+)
 
 
 OPERATIONS = {
@@ -122,7 +141,7 @@ OPERATIONS = {
         TAG,
         "Go on with a paused batch",
         {200: op.gives("Batch", "The batch, running.", examples.BATCH)},
-        body=_caps("A cap that is not named stays."),
+        body=_caps("A cap that is not named stays.", *RESUMED),
         codes=FIND | CAPS | SPENDING | {"batch_not_paused", "cost_limit_reached"},
         once=True,
     ),
@@ -131,10 +150,12 @@ OPERATIONS = {
         TAG,
         "Run again what was not delivered",
         {200: op.gives("Batch", "The new batch.", examples.SUBMITTED | {"retry_of": "batch_w5Hj3vQ0mZk2LrTtYbNnXc7A"})},
-        "A new batch of the lines that an ended one did not deliver, charged on its own.",
-        body=_caps("Caps of the new batch: those of the old one are not taken over."),
+        "A new batch of the lines that an ended one did not deliver, charged on its own; with `error_codes` of some"
+        " of them alone.",
+        body=_caps("Caps of the new batch: those of the old one are not taken over.", *RETRIED),
         codes=FIND
         | CAPS
+        | {"invalid_error_codes"}
         | ROOM
         | {"batch_not_complete", "batch_failed", "nothing_to_retry", "too_many_retries", "file_expired"},
         once=True,
