@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
+from django.db.models import Count, Sum
+
 from batches import files, objects
 from batches.core import jsonl
 from batches.core.rendering import response_id
@@ -37,10 +39,17 @@ def page(batch: Batch, after: int, limit: int) -> list[tuple[Row, bytes]]:
     Raises Refused 410 when they are not stored any more.
     """
     rows = _rows(batch, after, min(after + limit, batch.last_seq))
-    bodies = _from_segments(rows)
-    if bodies is None:  # the batch has ended, now or long ago
-        bodies = _from_file(batch, rows)
-    return [(row, bodies[row.line]) for row in rows]
+    found = bodies(batch, rows)
+    return [(row, found[row.line]) for row in rows]
+
+
+def bodies(batch: Batch, rows: list[Row]) -> dict[int, bytes]:
+    """The output lines of these results by their numbers; as much of each as the row's length says.
+
+    Raises Refused 410 when they are not stored any more.
+    """
+    found = _from_segments(rows)
+    return _from_file(batch, rows) if found is None else found  # where the batch has ended, now or long ago
 
 
 def _rows(batch: Batch, after: int, last: int) -> list[Row]:
@@ -61,15 +70,15 @@ def _rows(batch: Batch, after: int, last: int) -> list[Row]:
 
 def _from_segments(rows: list[Row]) -> dict[int, bytes] | None:
     """The output lines by their numbers; None when a segment is gone."""
-    bodies = {}
+    found = {}
     for segment, some in groupby(rows, lambda row: row.segment):
         data = Segment.objects.filter(pk=segment).values_list("data", flat=True).first()
         if data is None:
             return None
         lines = zlib.decompress(data)
         for row in some:
-            bodies[row.line] = lines[row.offset : row.offset + row.length]
-    return bodies
+            found[row.line] = lines[row.offset : row.offset + row.length]
+    return found
 
 
 def _from_file(batch: Batch, rows: list[Row]) -> dict[int, bytes]:
@@ -92,13 +101,20 @@ def _gone() -> Refused:
 def _starts(batch: Batch, rows: list[Row]) -> list[tuple[int, Row]]:
     """Where the lines begin in a file that has each result's, in the order of the input and with a newline."""
     wanted = {row.line: row for row in rows}
-    before = Result.objects.filter(batch=batch, line__lte=max(wanted)).order_by("line").values_list("line", "length")
-    starts, end = [], 0
-    for line, length in before.iterator(chunk_size=5000):
+    first, last = min(wanted), max(wanted)
+    lengths = Result.objects.filter(batch=batch, line__gte=first, line__lte=last).order_by("line")
+    starts, end = [], _bytes_before(batch, first)
+    for line, length in lengths.values_list("line", "length").iterator(chunk_size=5000):
         if line in wanted:
             starts.append((end, wanted[line]))
         end += length + 1
     return starts
+
+
+def _bytes_before(batch: Batch, line: int) -> int:
+    """Of the output lines before this one, those of lines that were never run apart."""
+    lengths = Result.objects.filter(batch=batch, line__lt=line).aggregate(bytes=Sum("length"), lines=Count("pk"))
+    return (lengths["bytes"] or 0) + int(lengths["lines"])
 
 
 def _ranges(key: str, starts: list[tuple[int, Row]]) -> Iterator[tuple[int, bytes]]:
@@ -125,13 +141,17 @@ def _range(key: str, run: list[tuple[int, Row]]) -> Iterator[tuple[int, bytes]]:
 
 
 def _scanned(key: str, batch: Batch, rows: list[Row]) -> Iterator[tuple[int, bytes]]:
-    """Look for them in a file that has lines of requests that were never run, too: each begins with its id."""
-    wanted = {b'{"id":"resp_%b"' % response_id(batch.secret, row.line).encode(): row.line for row in rows}
+    """Look for them in a file that has lines of requests that were never run, too: each begins with its id.
+
+    From where the first of them is at the earliest, be that within a line.
+    """
+    wanted = {b'{"id":"resp_%b"' % response_id(batch.secret, row.line).encode(): row for row in rows}
     size = len(next(iter(wanted)))
-    for line in jsonl.lines(objects.chunks(key), MAX_RESULT):
+    start = _bytes_before(batch, min(row.line for row in rows))
+    for line in jsonl.lines(objects.chunks(key, start), MAX_RESULT):
         assert line.data is not None
-        number = wanted.pop(line.data[:size], None)
-        if number is not None:
-            yield number, line.data
+        row = wanted.pop(line.data[:size], None)
+        if row is not None:
+            yield row.line, line.data[: row.length]
         if not wanted:
             return

@@ -104,6 +104,10 @@ ROUTES = {
     "invitation": Route("GET HEAD POST", "anyone"),
     "invitations/<str:secret>": Route(READ, "anyone"),
     "account/email/": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/digest": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/digest/retry": Route("POST", "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/lines": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/lines/<int:line>": Route(READ, "people"),
     "account/": Route("", "library"),
     "account/2fa/": Route("", "library"),
     "admin/": Route("", "staff"),
@@ -251,8 +255,9 @@ def cells(route: str, actor: str) -> Iterator[Cell]:
     known = ROUTES[route]
     variable, *others = [*re.findall(r"<\w+:(\w+)>", route), ""]
     address = "/" + re.sub(rf"<\w+:{variable}>", "{id}", route) if variable else f"/{route}"
+    within = {**ids_of_owner(), "line": ["1"]}
     for other in others[:-1]:  # within what the id names
-        address = re.sub(rf"<\w+:{other}>", ids_of_owner()[other][0], address)
+        address = re.sub(rf"<\w+:{other}>", within[other][0], address)
     for method in METHODS:
         yield Cell(route, method, actor, variable, address)
         for name, kind in known.queries:
@@ -312,7 +317,8 @@ class Walk:
         answer.said = told(answer, an_id)
         if "x-request-id" not in answer or answer.status_code >= 500:
             self.note(cell, answer, "broke")
-        if any(secret in answer.said for secret in self.secrets):
+        said = answer.said.replace(cell.address.partition("?")[0], "")  # which names what the id is of, too
+        if any(secret in said for secret in self.secrets):
             self.note(cell, answer, "leaked")
         return answer
 

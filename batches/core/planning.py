@@ -185,3 +185,21 @@ def unpack(data: bytes) -> Iterator[tuple[int, ...]]:
     packed.frombytes(data)
     fields = iter(packed)
     return zip(*[fields] * FIELDS, strict=True)
+
+
+def place(data: bytes, number: int) -> tuple[int, int] | None:
+    """The offset in its slice and the length of the line with this number, if it is one of these entries."""
+    packed = array("I")
+    packed.frombytes(data)
+    try:
+        at = packed[::FIELDS].index(number) * FIELDS
+    except ValueError:
+        return None
+    return packed[at + 1], packed[at + 2]
+
+
+def numbers(data: bytes) -> "array[int]":
+    """The numbers of the lines of these entries."""
+    packed = array("I")
+    packed.frombytes(data)
+    return packed[::FIELDS]

@@ -15,4 +15,12 @@ urlpatterns = [
     path("team/role", team.role, name="team_role"),
     path("team/remove", team.remove, name="team_remove"),
     path("team/leave", team.leave, name="team_leave"),
+from batches.web import digest, line, line_list, listing
+
+urlpatterns = [
+    path("batches", listing.batch_list, name="batches"),
+    path("batches/<str:batch_id>/digest", digest.digest, name="digest"),
+    path("batches/<str:batch_id>/digest/retry", digest.retry_cause, name="retry_cause"),
+    path("batches/<str:batch_id>/lines", line_list.line_list, name="lines"),
+    path("batches/<str:batch_id>/lines/<int:line>", line.line, name="line"),
 ]
