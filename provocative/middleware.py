@@ -16,7 +16,7 @@ from tenants.errors import Refused, busy
 BODIES = 48  # requests with a body at once
 CHUNKED = "This address takes no body whose size is not known: send it with a Content-Length, not in chunks."
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
-UPLOADS = {"/v1/batch", "/v1/batch/validate", "/v1/files"}
+UPLOADS = re.compile("/v1/batch|/v1/batch/validate|/v1/files|/t/[^/]+/uploads")
 _current: ContextVar[str] = ContextVar("request_id", default="")
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
@@ -45,7 +45,7 @@ class BoundedBodies:
         chunked = "HTTP_TRANSFER_ENCODING" in request.META
         if length == "0" and not chunked:
             return self._get_response(request)
-        if request.path not in UPLOADS and (chunked or not length.isdigit() or int(length) > MAX_FORM):
+        if not UPLOADS.fullmatch(request.path) and (chunked or not length.isdigit() or int(length) > MAX_FORM):
             message = CHUNKED if chunked else "This address takes no body of this size."
             return errors.refuse(request, Refused(413, "request_too_large", message))
         if not self._places.acquire(blocking=False):

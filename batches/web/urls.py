@@ -23,4 +23,13 @@ urlpatterns = [
     path("batches/<str:batch_id>/digest/retry", digest.retry_cause, name="retry_cause"),
     path("batches/<str:batch_id>/lines", line_list.line_list, name="lines"),
     path("batches/<str:batch_id>/lines/<int:line>", line.line, name="line"),
+from batches.web import listing, upload
+
+urlpatterns = [
+    path("batches", listing.batch_list, name="batches"),
+    path("upload", upload.upload, name="upload"),
+    path("upload/report", upload.report, name="report"),
+    path("upload/example", upload.example, name="example"),
+    path("uploads", upload.receive, name="uploads"),
+    path("uploads/<str:file_id>/remove", upload.remove, name="remove-file"),
 ]
