@@ -317,7 +317,7 @@ def test_a_line_shows_its_request_and_response(owner: Person, witness: Witness, 
     for number in (2, 3, 10):
         assert client.get(page(batch, f"lines/{number}")).status_code == 404, "blank, or beyond the end"
     for number, part, whole in ((1, "request", first[3:]), (9, "request", json.dumps(content[-1]).encode())):
-        answer = client.get(page(batch, f"lines/{number}?part={part}"))
+        answer: Any = client.get(page(batch, f"lines/{number}?part={part}"))
         assert b"".join(answer.streaming_content) == whole
         assert "attachment" in answer["Content-Disposition"] and answer["Content-Type"] == "application/json"
         assert answer["X-Content-Type-Options"] == "nosniff"
@@ -334,7 +334,7 @@ def test_a_long_line_is_cut_and_can_be_downloaded(owner: Person, witness: Witnes
     for number, sent in enumerate(long, 1):
         html = text(client, batch, f"lines/{number}")
         assert len(html) < 4 * showing.SHOWN and html.count("Download this line") == 1
-        answer = client.get(page(batch, f"lines/{number}?part=request"))
+        answer: Any = client.get(page(batch, f"lines/{number}?part=request"))
         assert b"".join(answer.streaming_content) == json.dumps(sent).encode()
 
 

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 import pytest
-from django.conf import settings
+from django.core.files.storage import default_storage
 from django.test import Client
 
 from batches import uploads
@@ -39,7 +39,7 @@ def form(file: File, **more: str) -> dict[str, str]:
 
 
 def stored() -> list[str]:
-    folder = settings.STORAGES["default"]["OPTIONS"]["location"]
+    folder = default_storage.path("")
     return [name for _, _, names in os.walk(folder) for name in names]
 
 
@@ -152,7 +152,7 @@ def test_a_form_that_is_sent_twice_makes_one_batch(owner: Person, witness: Witne
     file = uploaded(client, owner)
     first, second = (client.post(at(owner, "upload"), form(file, metadata="a=1")) for _ in range(2))
     batch = Batch.objects.get()
-    assert first["Location"] == second["Location"] == at(owner, f"batches/{batch.public_id}")
+    assert first["Location"] == second["Location"] == at(owner, f"batches/{batch.public_id}/lines")
     assert (batch.api_key, batch.metadata, batch.input_file) == (None, '{"a": "1"}', file)
     assert client.post(at(owner, "upload"), form(file, token="another")).status_code == 302
     assert Batch.objects.count() == 2

@@ -121,7 +121,7 @@ def _submit(request: HttpRequest, seat: Seat) -> HttpResponse:
         batch_id = replayed.object_id
     except Refused as refused:
         return _page(request, seat, {name: given.get(name, "") for name in ("file", *OPTIONS)}, refused)
-    return redirect("batch", seat.tenant.public_id, batch_id)
+    return redirect("lines", seat.tenant.public_id, batch_id)
 
 
 def _made(seat: Seat, file_id: str, given: Any, token: str) -> str:

@@ -8,10 +8,10 @@ from tenants.web.access import Seat
 
 register = template.Library()
 
-PAGES = (("batches", "Batches"), ("team", "Team"))
 PAGES = (
     ("batches", "Batches"),
     ("upload", "New batch"),
+    ("team", "Team"),
 )
 
 

@@ -74,7 +74,7 @@ def confirm(page: Page) -> None:
 
 def code(secret: str, turn: int) -> str:
     """What an app shows; `turn` picks one of the three that are taken now, since each works once."""
-    return totp.format_hotp_value(totp.hotp_value(secret, list(totp.yield_hotp_counters_from_time())[turn]))
+    return str(totp.format_hotp_value(totp.hotp_value(secret, list(totp.yield_hotp_counters_from_time())[turn])))
 
 
 def test_an_owner_adds_an_app_and_then_a_passkey(chromium: Browser, localhost: str, ada: User) -> None:
