@@ -18,6 +18,7 @@ from tenants.errors import Refused
 
 log = logging.getLogger(__name__)
 
+MAILS = "30/h/user"  # that a person has sent to addresses of their choice
 WAIT = "Too many wrong attempts for this account, or from your network. Wait five minutes, then try again."
 METHODS = {
     "mfa_reauthenticate": "Use a code of your app",
@@ -30,7 +31,6 @@ LABELS = {
     "oldpassword": "Your password now",
     "password1": "New password",
     "password2": "New password, once more",
-    "code": "Code",
     "name": "Name, to know it by",
     "passwordless": "Passkey: signs in without the password",
 }
@@ -96,8 +96,8 @@ class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # it carries no type
 
 
 def mailed_too_often(request: HttpRequest) -> bool:
-    """Counts one mail that a person has sent to an address of their choice: at most 30 an hour."""
-    taken = ratelimit.consume(request, app="tenants", action="mail", config={"mail": "30/h/user"})
+    """Counts one of MAILS; whether it is too many."""
+    taken = ratelimit.consume(request, app="tenants", action="mail", config={"mail": MAILS})
     return taken is None
 
 

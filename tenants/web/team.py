@@ -87,7 +87,7 @@ def role(request: HttpRequest, seat: Seat) -> HttpResponse:
     """Give a member another role."""
     wanted = request.POST.get("role", "")
     if wanted not in Role.values:
-        raise Refused(400, "invalid_request", "A role is owner, member or reader.", param="role")
+        raise Refused(400, "invalid_role", "A role is owner, member or reader.", param="role")
     done = f"{_email(request)} is {wanted} now."
     return _decide(request, seat, lambda: team.change_role(seat.tenant, seat.user, _email(request), wanted), done)
 
