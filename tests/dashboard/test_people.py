@@ -80,7 +80,6 @@ def code(secret: str, turn: int) -> str:
 def test_an_owner_adds_an_app_and_then_a_passkey(chromium: Browser, localhost: str, ada: User) -> None:
     with browser.tab(chromium, localhost) as tab:
         page = tab.open("/")
-        assert tab.accessible() == []
         sign_in(page)
         page.wait_for_url("**/batches")
         page.locator("details.menu summary").last.click()
@@ -117,10 +116,14 @@ def test_an_owner_adds_an_app_and_then_a_passkey(chromium: Browser, localhost: s
         page.wait_for_url("**/account/2fa/")
         sign_out(page)
 
+        sign_in(page)
+        assert tab.accessible() == []
+        page.get_by_role("button", name="Use a passkey or security key").click()
+        page.wait_for_url("**/batches")
+        sign_out(page)
         page.get_by_role("button", name="Sign in with a passkey").click()
         page.wait_for_url("**/batches")
         assert "This laptop" in tab.open("/account/2fa/webauthn/").inner_text("main")
-        assert tab.accessible() == []
 
 
 def test_a_colleague_is_invited_and_comes_in(
@@ -151,7 +154,6 @@ def test_a_colleague_is_invited_and_comes_in(
         assert "Welcome to owner" in joining.inner_text("#messages")
         assert Membership.objects.get(user__email="bob@example.com").role == "reader"
         assert "bob@example.com" in other.open(f"/t/{owner.tenant.public_id}/team").inner_text("table")
-        assert other.accessible() == []
 
         tab.page.reload()
         tab.page.on("dialog", lambda dialog: dialog.accept())
