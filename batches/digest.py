@@ -18,6 +18,7 @@ from tenants.errors import Refused
 
 HEAD = 8 * 1024  # bytes of an output line, in which a failure's message is looked for
 TOLD, TOLD_ACTIVE = 8, 3  # causes of which messages are read; while a batch runs each is a segment to unpack
+AGAIN = (causes.UPSTREAM_ERROR, "model_not_found")  # beside the errors of lines that were sent
 NEVER_RUN = {Status.CANCELLED: "batch_cancelled", Status.EXPIRED: "batch_expired"}
 
 
@@ -32,6 +33,11 @@ class Group(NamedTuple):
     line: int = 0
     custom_id: str = ""
     messages: tuple[str, ...] = ()
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the lines are at fault: to run the same bytes again is of no use."""
+        return self.code not in codes.documented(codes.LINES) and self.code not in AGAIN
 
 
 def failed(batch: Batch) -> QuerySet[Result]:

@@ -1,7 +1,7 @@
 """One line of a batch for people to look at: where its request lies, and its output line.
 
 While a batch runs its slices say where each planned line lies. They go with its end: then the input is read up to the
-line, its newlines counted, which takes some 30 ms for 100 MB of a disk. Output lines: cursor.py.
+line, which takes 0.2 s for line 50,000 of 100 MB of a disk. Output lines: cursor.py.
 """
 
 from collections.abc import Iterator
@@ -52,14 +52,12 @@ def _in_input(batch: Batch, number: int) -> Stored | None:
     try:
         if batch.status in TERMINAL and files.is_gone(file):
             raise FileNotFoundError
-        span = jsonl.span(objects.chunks(file.storage_key), number)
-        found = span and _stored(file.storage_key, *span)
+        for line in jsonl.lines(objects.chunks(file.storage_key), 0):  # their places alone
+            if line.number >= number:
+                return _stored(file.storage_key, line.offset, line.length) if line.number == number else None
     except FileNotFoundError:
         raise Refused(410, "file_expired", "The batch's input is not stored any more.") from None
-    if found and number == 1 and found.head.startswith(jsonl.BOM):
-        size = len(jsonl.BOM)
-        found = Stored(found.head[size:], found.length - size, found.key, found.offset + size)
-    return found if found and found.head.strip(jsonl.BLANK) else None
+    return None
 
 
 def _stored(key: str, offset: int, length: int) -> Stored:

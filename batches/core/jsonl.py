@@ -113,30 +113,6 @@ def lines(chunks: Iterable[bytes], limit: int) -> Iterator[Line]:
     yield from current.line(number, mark.skipped)
 
 
-def span(chunks: Iterable[bytes], number: int) -> tuple[int, int] | None:
-    """Where the line with this number lies in a stream, blank or not: its offset, and its bytes without the newline.
-
-    None beyond the end. The lines before it are counted, not cut. A byte order mark is a part of the first.
-    """
-    left, base = number - 1, 0  # newlines still to be passed
-    start = -1 if left else 0
-    for chunk in chunks:
-        position = 0
-        if start < 0:
-            passed = chunk.count(b"\n")
-            if passed < left:
-                left, base = left - passed, base + len(chunk)
-                continue
-            for _ in range(left):
-                position = chunk.find(b"\n", position) + 1
-            start = base + position
-        end = chunk.find(b"\n", position)
-        if end >= 0:
-            return start, base + end - start
-        base += len(chunk)
-    return (start, base - start) if 0 <= start < base else None
-
-
 class _Open:
     """The line that is being read."""
 
