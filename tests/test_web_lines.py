@@ -410,6 +410,49 @@ def test_json_is_indented_and_escapes_are_letters(data: bytes, text: str | None)
     assert showing.pretty(data) == text if text is not None else showing.pretty(data)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            {
+                "body": {
+                    "messages": [
+                        {"role": "system", "content": "Be\nkind"},
+                        {"role": "user", "content": [{"text": "a"}, {"type": "image_url"}, {"text": "b"}]},
+                    ]
+                }
+            },
+            [("system", "Be\nkind"), ("user", "a\n\nb")],
+        ),
+        ({"body": {"prompt": "p"}}, [("prompt", "p")]),
+        ({"body": {"prompt": ["p", "q"]}}, [("prompt", "p\nq")]),
+        ({"body": {"prompt": [1, 2]}}, []),
+        (
+            {"body": {"input": ["a", "b"], "instructions": "i"}},
+            [("instructions", "i"), ("prompt", "a"), ("prompt", "b")],
+        ),
+        ({"body": {"input": [{"role": "user", "content": "c"}]}}, [("user", "c")]),
+        (
+            {"response": {"body": {"choices": [{"message": {"role": "assistant", "content": "x"}}, {"text": "y"}]}}},
+            [("assistant", "x"), ("answer", "y")],
+        ),
+        (
+            {"response": {"body": {"output": [{"type": "message", "role": "assistant", "content": [{"text": "z"}]}]}}},
+            [("assistant", "z")],
+        ),
+        ({"response": {"body": {"choices": [{"message": {"role": 1, "content": None}}, 2, None, [["a"]]]}}}, []),
+        ({"response": None, "error": {}}, []),
+        ({"body": {"prompt": "x" * 9000}}, [("prompt", "x" * showing.TURN + "…")]),
+        ([1], []),
+    ],
+)
+def test_a_conversation_is_read_from_a_line(line: Any, said: list[tuple[str, str]]) -> None:
+    assert showing.conversation(json.dumps(line).encode()) == said
+    assert showing.conversation(b"{" * 5000) == []
+    deep = b'{"content":[' * 400 + b'{"text":"deep"}' + b"]}" * 400
+    assert showing.conversation(b'{"body":{"messages":[%b],"prompt":"p"}}' % deep) == [("prompt", "p")]
+
+
 def head(body: str) -> bytes:
     return (
         b'{"id":"resp_a","custom_id":"x","response":{"status_code":400,"request_id":"req_a","body":%b' % body.encode()

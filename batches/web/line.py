@@ -44,6 +44,7 @@ class Panel(NamedTuple):
     bytes: int = 0
     cut: bool = False
     note: str = ""
+    said: tuple[showing.Said, ...] = ()
 
 
 @require_safe
@@ -117,8 +118,11 @@ def _answered(batch: Batch, result: Result | None) -> Panel:
 
 
 def _panel(name: str, title: str, data: bytes, length: int) -> Panel:
-    text = showing.pretty(data) if len(data) == length else data.decode(errors="replace")
-    return Panel(name, title, text[: showing.SHOWN], length, len(text) > showing.SHOWN or len(data) < length)
+    whole = len(data) == length
+    text = showing.pretty(data) if whole else data.decode(errors="replace")
+    cut = not whole or len(text) > showing.SHOWN
+    said = tuple(showing.conversation(data)) if whole else ()
+    return Panel(name, title, text[: showing.SHOWN], length, cut, said=said)
 
 
 def _download(batch: Batch, number: int, result: Result | None, part: str) -> HttpResponseBase:
