@@ -1,15 +1,14 @@
 """What every answer carries: a request id, the rate of its key; and what no request may hold."""
 
-import logging
 import re
 import secrets
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
 
 from django.http import HttpRequest, HttpResponse
 
 from provocative import errors
+from provocative.logs import current
 from tenants import throttling
 from tenants.errors import Refused, busy
 
@@ -17,17 +16,7 @@ BODIES = 48  # requests with a body at once
 CHUNKED = "This address takes no body whose size is not known: send it with a Content-Length, not in chunks."
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
 UPLOADS = re.compile("/v1/batch|/v1/batch/validate|/v1/files|/t/[^/]+/uploads")
-_current: ContextVar[str] = ContextVar("request_id", default="")
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
-
-
-class NameRequest(logging.Filter):
-    """Gives every log line the id of the request it was written in."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        current = _current.get()
-        record.request = f"[{current}] " if current else ""
-        return True
 
 
 class BoundedBodies:
@@ -95,10 +84,10 @@ class RequestId:
         sent = request.headers.get("x-request-id", "")
         request_id = sent if _HARMLESS.fullmatch(sent) else f"req_{secrets.token_hex(12)}"
         request.id = request_id  # type: ignore[attr-defined]
-        token = _current.set(request_id)
+        token = current.set(request_id)
         try:
             response = self._get_response(request)
         finally:
-            _current.reset(token)
+            current.reset(token)
         response["x-request-id"] = request_id
         return response

@@ -241,7 +241,7 @@ LANGUAGE_CODE, TIME_ZONE, USE_I18N, USE_TZ = "en-us", "UTC", False, True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request": {"()": "provocative.middleware.NameRequest"}},
+    "filters": {"request": {"()": "provocative.logs.NameRequest"}},
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(request)s%(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request"]}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")},

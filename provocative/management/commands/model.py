@@ -10,6 +10,7 @@ from provocative.processes import die_with_parent
 
 
 class Command(BaseCommand):
+    requires_system_checks = ()  # `up` made them
     help = "Serve the embedded model on 127.0.0.1 in the foreground; `up` starts this itself."
 
     def add_arguments(self, parser: CommandParser) -> None:

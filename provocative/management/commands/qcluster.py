@@ -12,13 +12,14 @@ from django_q.cluster import Cluster, Sentinel
 from django_q.conf import logger
 from django_q.management.commands import qcluster
 
-from batches import results, validation
+from batches import results, sealing, sweeping, validation
 from batches.engine import runner
 from batches.engine.stopping import stopping  # made before the fork, so that every worker shares its byte
 from provocative.processes import die_with_parent, forked_children_die_with_parent
 
 IDLE = -1  # a worker's timer between two tasks
-LOADED_BEFORE_THE_FORK = (runner, validation, results)  # a worker's first task does not wait for their imports
+# a worker's first task does not wait for their imports
+LOADED_BEFORE_THE_FORK = (runner, validation, results, sealing, sweeping)
 
 
 class StoppableCluster(Cluster):  # type: ignore[misc]  # django-q2 has no types
@@ -52,6 +53,8 @@ def _timer(process: Any) -> float:
 
 
 class Command(qcluster.Command):  # type: ignore[misc]
+    requires_system_checks = ()  # `up` made them
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or SIGINT; fails when the cluster ends without one."""
         if settings.ROLE:
