@@ -4,7 +4,7 @@ A runner's lane sends lines in the order of their slices, so a slice holds the s
 answer comes one line's latency later. A claim is made when less than `AHEAD` of a latency is left to send.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -83,7 +83,7 @@ class World:
             self._land()
             if self._sent_until - self.now < AHEAD * self.latency and self._claim():
                 continue
-            self.now = min(moment for moment in self._moments(until) if moment > self.now)
+            self.now = min([moment for moment in self._moments(until) if moment > self.now])
         self._land()
 
     def served(self, person: Person, since: float = 0.0, until: float = float("inf")) -> int:
@@ -129,11 +129,11 @@ class World:
         left, waiting = (job.lines - done) * line, job.waiting * line
         return Work(job.number, *job.person, left, waiting, last, line, job.deadline - self.now)
 
-    def _moments(self, until: float) -> Iterator[float]:
-        yield until
-        yield self._sent_until - AHEAD * self.latency + 1e-6
-        yield from (some.end for some in self._flying)
-        yield from (job.at for job in self.jobs)
+    def _moments(self, until: float) -> list[float]:
+        moments = [until, self._sent_until - AHEAD * self.latency + 1e-6]
+        moments += [some.end for some in self._flying]
+        moments += [job.at for job in self.jobs]
+        return moments
 
     def _land(self) -> None:
         for some in [some for some in self._flying if some.end <= self.now]:
@@ -151,8 +151,10 @@ class World:
         candidates = [self._candidate(job) for job in waiting.values()]
         load = Load(self.slots, self.latency / LINE_TOKENS)
         weight = weights(candidates, load)
-        tags = [(job.person.tenant, job.tag) for job in here if job.tag is not None]
-        served = {tenant: max(tag for owner, tag in tags if owner == tenant) for tenant in {some for some, _ in tags}}
+        served: dict[int, float] = {}
+        for job in here:
+            if job.tag is not None:
+                served[job.person.tenant] = max(served.get(job.person.tenant, job.tag), job.tag)
         known = {tenant: tag for tenant, tag in served.items() if tenant in weight}
         virtual = virtual_times(candidates, weight, known, max(served.values(), default=0.0))
         best = ranked(candidates, load, virtual)[0]

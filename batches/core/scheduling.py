@@ -52,9 +52,10 @@ def ranked(candidates: Iterable[Candidate], load: Load, virtual: Mapping[int, fl
 def in_danger(candidates: Iterable[Candidate], load: Load) -> list[Candidate]:
     """Batches that would miss their deadline on half of the slots, behind those due before; nearest deadline first."""
     found, ahead = [], 0
+    half = max(1, load.slots) / 2
     for candidate in sorted(candidates, key=lambda some: (some.seconds_left, some.batch)):
         ahead += candidate.work
-        needed = SAFETY * ahead * load.pace / (max(1, load.slots) / 2) + MARGIN if load.pace else URGENT_SECONDS
+        needed = SAFETY * ahead * load.pace / half + MARGIN if load.pace else URGENT_SECONDS
         if candidate.seconds_left < needed:
             found.append(candidate)
     return found
