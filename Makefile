@@ -61,7 +61,7 @@ test-sqlite: $(DEVELOPMENT)
 	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES:%=--ignore=%)
 
 test-postgres: $(DEVELOPMENT)
-	TEST_DATABASE=postgres $(PYTHON) -m pytest -q -m "not model and not sqlite_only and not soak and not compat"
+	TEST_DATABASE=postgres $(PYTHON) -m pytest -q --ignore=tests/core -m "not model and not sqlite_only and not soak and not compat"
 
 screenshots: $(DEVELOPMENT) browser ## Keep a picture of every page in var/screenshots, wide and narrow, light and dark
 	@mkdir -p var/screenshots

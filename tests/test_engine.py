@@ -118,6 +118,7 @@ def test_one_answer_is_enough(owner: Person, witness: Witness, work: Work, fault
     assert Result.objects.get().flag == ("usage_missing" if status == 200 else "")
 
 
+@pytest.mark.sqlite_only
 def test_a_bad_answer_is_tried_again(owner: Person, witness: Witness, work: Work) -> None:
     faults = [
         "html", "empty", "null", "no-choices", "invalid-json", "nan", "truncate", "truncate-chunked", "reset",
@@ -159,6 +160,7 @@ def test_the_share_of_cached_prompts_is_told(owner: Person, witness: Witness, wo
     assert found == {"cached_tokens": 10, "input_tokens": sum(taken), "share": round(10 / sum(taken), 4)}
 
 
+@pytest.mark.sqlite_only
 def test_a_dropped_reused_connection_is_no_attempt(owner: Person, witness: Witness, work: Work) -> None:
     Upstream.objects.update(max_in_flight=1)
     batch = submit(owner, [*numbered(1), request_line("1", custom_id="line:1", faults=["drop-reused"])])
@@ -175,6 +177,7 @@ def test_in_flight_never_exceeds_the_limit(owner: Person, witness: Witness, work
     assert witness.stats()["peak_in_flight"] == 32
 
 
+@pytest.mark.sqlite_only
 def test_retry_after_is_obeyed(owner: Person, witness: Witness, work: Work) -> None:
     submit(owner, numbered(1, faults=["429:1:ra=1"]))
     work()
