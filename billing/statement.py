@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from billing import invoicing, money
 from billing.ledger import Kind
 from billing.models import Invoice, LedgerEntry
+from tenants.spreadsheet import plain
 
 SUMS = {
     "charges": Kind.BATCH_CHARGE,
@@ -22,7 +23,6 @@ SUMS = {
 COLUMNS = (
     "kind", "day", "model", "requests", "input_tokens", "cached_tokens", "output_tokens", "amount_usd",
 )  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def sums(invoice: Invoice, found: dict[str, invoicing.Part]) -> dict[str, int]:
@@ -62,8 +62,3 @@ def _rows(invoice: Invoice) -> Iterator[tuple[object, ...]]:
     for name, amount in sums(invoice, invoicing.parts(invoice)).items():
         if name != "charges" and amount:
             yield (name, "", "", "", "", "", "", money.usd(amount))
-
-
-def plain(cell: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 
-from tenants import keys
+from tenants import keys, trail_admin
 from tenants.models import ApiKey, AuditEvent, Invitation, Membership, Tenant, User
 
 COUNTED = 10_000  # rows; beyond this a list is searched, not paged
@@ -78,7 +78,7 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # generi
 
 
 @admin.register(Tenant)
-class TenantAdmin(Plain):
+class TenantAdmin(trail_admin.TenantTrail, Plain):
     list_display = ("name", "plan", "limit", "weight", "reserved_slots", "suspended", "created_at")
     list_filter = ("plan", "suspended", "created_at")
     search_fields = ("name",)
@@ -99,7 +99,7 @@ class TenantAdmin(Plain):
 
 
 @admin.register(Membership)
-class MembershipAdmin(Plain):
+class MembershipAdmin(trail_admin.MembershipTrail, Plain):
     list_display = ("user", "tenant", "role")
     list_filter = ("role",)
     list_select_related = ("tenant", "user")
@@ -139,7 +139,7 @@ class ApiKeyAdmin(ReadOnly):
     list_filter = (("revoked_at", admin.EmptyFieldListFilter), "created_at", "last_used_at")
     search_fields = ("prefix", "name", "tenant__name")
     fields = readonly_fields = (
-        "tenant", "name", "prefix", "scopes", "created_at", "last_used_at", "expires_at", "revoked_at",
+        "tenant", "name", "prefix", "scopes", "created_at", "last_used_at", "rotated_at", "expires_at", "revoked_at",
     )  # fmt: skip
     actions = ("revoke",)
     unseen = ("digest",)
@@ -152,7 +152,8 @@ class ApiKeyAdmin(ReadOnly):
 
     @admin.action(description="Revoke selected keys", permissions=["revoke"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
-        revoked = sum(map(keys.revoke, chosen.values_list("prefix", flat=True)))
+        actor = trail_admin.email(request)
+        revoked = sum(keys.revoke_one(row, actor) for row in chosen.select_related("tenant"))
         level = messages.SUCCESS if revoked else messages.WARNING
         self.message_user(request, f"Revoked {revoked} of {chosen.count()} keys: the next request sees it.", level)
 

@@ -156,7 +156,12 @@ class ApiKey(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    rotated_at = models.DateTimeField(null=True, blank=True, help_text="When a successor was made.")
     last_used_at = models.DateTimeField(null=True, blank=True, help_text="Written at most once a minute.")
+    once = models.UUIDField(null=True, editable=False, help_text="Of the form that made it: sent twice, it makes one.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "once"], name="key_once_a_form")]
 
     def __str__(self) -> str:
         return f"{self.prefix}… of {self.tenant}"

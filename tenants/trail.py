@@ -1,15 +1,44 @@
-"""The trail of what was done in a tenant: written in the transaction that does it, and never changed."""
+"""The trail of what was done in a tenant: written in the transaction that does it, and never changed.
 
+Every action there is stands in ACTIONS, with its words. Signing in and out is not among them: no tenant is changed by
+it.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from tenants.models import AuditEvent, Tenant
 
 OPERATOR = "operator"  # by a command
+ACTIONS = {
+    "tenant.created": "Tenant created",
+    "tenant.changed": "Tenant changed",
+    "key.created": "API key created",
+    "key.rotated": "API key rotated",
+    "key.revoked": "API key revoked",
+    "member.added": "Member added",
+    "member.changed": "Member's role changed",
+    "member.removed": "Member removed",
+    "webhook.created": "Webhook endpoint created",
+    "webhook.changed": "Webhook endpoint changed",
+    "webhook.secret_rotated": "Webhook secret rotated",
+    "webhook.deleted": "Webhook endpoint deleted",
+    "delivery.replayed": "Webhook event sent again",
+}
 
 
 def record(tenant: Tenant, actor: str, action: str, target: str, **details: Any) -> None:
     """Note that `actor` (an e-mail address, a key's prefix, OPERATOR) did `action` to `target`.
 
-    `details` are values of JSON: before and after, never a secret or a prompt.
+    `details` are values of JSON: never a secret or a prompt. `before` and `after` are read as a change of one thing, or
+    of those that they name.
     """
     AuditEvent.objects.create(tenant=tenant, actor=actor, action=action, target=target[:254], details=details)
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The details of a change: what differs, before and after. Empty when nothing does."""
+    names = [name for name in after if before.get(name) != after[name]]
+    if not names:
+        return {}
+    return {"before": {name: before.get(name) for name in names}, "after": {name: after[name] for name in names}}

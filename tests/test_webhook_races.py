@@ -129,7 +129,7 @@ def test_an_endpoint_deleted_while_an_event_is_written(owner: Person, receiver: 
         written.wait(10)
         found = WebhookEndpoint(pk=WebhookEndpoint.objects.values_list("pk", flat=True)[0])
         deleting.set()
-        endpoints.delete(found)
+        endpoints.delete(found, "a test")
 
     at_once(2, lambda number: (ends, deletes)[number]())
     batch.refresh_from_db()

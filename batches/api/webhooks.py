@@ -8,20 +8,17 @@ from rest_framework.decorators import api_view, parser_classes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches import tasks
 from batches.api import fields, paging, repeats
 from batches.api.serializers import unix
 from batches.core import webhooks
 from batches.idempotency import Attempt
 from batches.models import WebhookDelivery, WebhookEndpoint
-from batches.webhooks import addresses, leasing
 from batches.webhooks import endpoints as kept
-from tenants.authentication import tenant_of
+from batches.webhooks import wanted
+from tenants.authentication import key_of, tenant_of
 from tenants.errors import Refused
 
-COLUMNS = ("url", "name", "event_types")
 OVERLAP = "keep_old_secret_active_for_24_hours"
-MAX_NAME = 200  # characters
 
 
 @api_view(["GET", "HEAD"])
@@ -36,7 +33,7 @@ def event_types(request: Request) -> Response:
 def endpoints(request: Request) -> Response:
     """List the tenant's endpoints, newest first; or make one, whose secret is shown this once."""
     if request.method in ("GET", "HEAD"):
-        return _page(request, _of_tenant(request), _shown, lambda after: _endpoint(request, after))
+        return _page(request, kept.of(tenant_of(request)), _shown, lambda after: _endpoint(request, after))
     return _create(request)
 
 
@@ -47,7 +44,7 @@ def endpoint(request: Request, endpoint_id: str) -> Response:
     fields.query(request)
     found = _endpoint(request, endpoint_id)
     if request.method == "DELETE":
-        kept.delete(found)
+        kept.delete(found, _actor(request))
         return Response({"id": endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True})
     return _update(request, found) if request.method == "POST" else Response(_shown(found))
 
@@ -61,10 +58,10 @@ def rotate_secret(request: Request, attempt: Attempt, endpoint_id: str) -> Respo
     found = _endpoint(request, endpoint_id)
     overlap = fields.body(request, OVERLAP).get(OVERLAP, False)
     wrong = Refused(400, "invalid_keep_old_secret", f"{OVERLAP} must be true or false.", param=OVERLAP)
-    keep = _flag(overlap, wrong)
+    keep = wanted.flag(overlap, wrong)
     attempt.name(keep)
     with attempt.acting(endpoint_id):
-        secret = kept.rotate(found, keep)
+        secret = kept.rotate(found, _actor(request), keep)
     shown = _shown(_endpoint(request, endpoint_id))
     return Response(shown | {"signing_secret": secret, "signing_secret_hint": webhooks.hint(secret)})
 
@@ -76,7 +73,7 @@ def test(request: Request, endpoint_id: str) -> Response:
     fields.query(request)
     found = _endpoint(request, endpoint_id)
     kind = fields.body(request, "event_type").get("event_type")
-    (known,) = _event_types([kind], "event_type")
+    (known,) = wanted.event_types([kind], "event_type")
     outcome = kept.try_out(found, known)
     if outcome.status is None:
         raise Refused(400, "webhook_test_failed", f"There was no answer: {outcome.error}.")
@@ -88,7 +85,7 @@ def test(request: Request, endpoint_id: str) -> Response:
 def deliveries(request: Request, endpoint_id: str) -> Response:
     """What was sent there, newest first, and what became of it."""
     found = _endpoint(request, endpoint_id)
-    return _page(request, found.deliveries.all(), _delivered, lambda after: _delivery(found, after))
+    return _page(request, found.deliveries.all(), _delivered, lambda after: kept.delivery(found, after))
 
 
 @api_view(["POST"])
@@ -104,76 +101,33 @@ def replay(request: Request, endpoint_id: str, delivery_id: str) -> Response:
 @repeats.once(lambda request, endpoint_id: _with_secret(_endpoint(request, endpoint_id)))
 def _create(request: Request, attempt: Attempt) -> Response:
     fields.query(request)
-    columns = _columns(fields.body(request, *COLUMNS))
+    columns = wanted.columns(fields.body(request, *wanted.COLUMNS))
     if "url" not in columns:
         raise Refused(400, "invalid_url", "Send the url that events are posted to.", param="url")
     columns = {"event_types": " ".join(webhooks.EVENTS)} | columns
     attempt.name(columns)
-    return Response(_with_secret(kept.create(attempt, columns)))
+    return Response(_with_secret(kept.create(attempt, _actor(request), columns)))
 
 
 @repeats.once(lambda request, endpoint_id: _shown(_endpoint(request, endpoint_id)))
 def _update(request: Request, attempt: Attempt, found: WebhookEndpoint) -> Response:
-    columns = _columns(fields.body(request, *COLUMNS, "enabled"))
+    columns = wanted.columns(fields.body(request, *wanted.COLUMNS, "enabled"))
     attempt.name(columns)
     with attempt.acting(found.public_id):
-        kept.update(found, columns)
+        kept.update(found, _actor(request), columns)
     return Response(_shown(_endpoint(request, found.public_id)))
 
 
 def _replay(request: Request, found: WebhookEndpoint, delivery_id: str) -> Response:
-    @repeats.once(lambda _, event_id: _delivered(_delivery(found, event_id)))
+    @repeats.once(lambda _, event_id: _delivered(kept.delivery(found, event_id)))
     def answer(request: Request, attempt: Attempt) -> Response:
-        delivery = _delivery(found, delivery_id)
+        delivery = kept.delivery(found, delivery_id)
         attempt.name()
-        if found.disabled_reason:
-            raise Refused(409, "webhook_disabled", "The endpoint is disabled. Enable it first: enabled = true.")
         with attempt.acting(delivery_id):
-            if not leasing.replay(delivery):
-                message = "This event is being sent now. Look at its delivery in a moment."
-                raise Refused(409, "delivery_in_progress", message, headers={"Retry-After": "5"})
-            tasks.ring_deliver()
-        return Response(_delivered(_delivery(found, delivery_id)))
+            kept.replay(found, _actor(request), delivery)
+        return Response(_delivered(kept.delivery(found, delivery_id)))
 
     return answer(request)
-
-
-def _columns(sent: dict[str, Any]) -> dict[str, Any]:
-    """The endpoint's columns that a body names."""
-    readers: dict[str, Callable[[Any], tuple[str, Any]]] = {
-        "url": lambda url: ("url", addresses.check(url)),
-        "name": lambda name: ("name", _name(name)),
-        "event_types": lambda kinds: ("event_types", " ".join(_event_types(kinds, "event_types"))),
-        "enabled": lambda value: ("disabled_reason", _disabled(value)),
-    }
-    return dict(readers[name](value) for name, value in sent.items())
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > MAX_NAME or not value.isprintable():
-        message = f"name must be a string of at most {MAX_NAME} printable characters."
-        raise Refused(400, "invalid_name", message, param="name")
-    return value
-
-
-def _event_types(value: Any, param: str) -> list[str]:
-    if not isinstance(value, list) or not value or not all(kind in webhooks.EVENTS for kind in value):
-        message = f"{param} must be of these: {', '.join(webhooks.EVENTS)}."
-        raise Refused(400, "invalid_event_types", message, param=param)
-    return [kind for kind in webhooks.EVENTS if kind in value]
-
-
-def _disabled(value: Any) -> str:
-    wrong = Refused(400, "invalid_enabled", "enabled must be true or false.", param="enabled")
-    return "" if _flag(value, wrong) else WebhookEndpoint.Disabled.BY_TENANT
-
-
-def _flag(value: Any, wrong: Refused) -> bool:
-    if isinstance(value, bool):
-        return value
-    if value not in ("true", "false"):
-        raise wrong
-    return bool(value == "true")
 
 
 def _shown(found: WebhookEndpoint) -> dict[str, Any]:
@@ -225,22 +179,10 @@ def _page(
     return paging.answer(rows, limit, shown)
 
 
-def _of_tenant(request: Request) -> QuerySet[WebhookEndpoint]:
-    return WebhookEndpoint.objects.filter(tenant=tenant_of(request))
-
-
 def _endpoint(request: Request, endpoint_id: str) -> WebhookEndpoint:
-    """The tenant's endpoint; a foreign one answers exactly as one that does not exist."""
-    try:
-        return _of_tenant(request).get(public_id=endpoint_id if "\x00" not in endpoint_id else "")
-    except WebhookEndpoint.DoesNotExist:
-        message = "There is no webhook endpoint with this id."
-        raise Refused(404, "webhook_not_found", message, param="webhook_endpoint_id") from None
+    return kept.named(tenant_of(request), endpoint_id)
 
 
-def _delivery(found: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:
-    try:
-        return found.deliveries.get(event_id=delivery_id if "\x00" not in delivery_id else "")
-    except WebhookDelivery.DoesNotExist:
-        message = "This endpoint has no delivery with this id."
-        raise Refused(404, "delivery_not_found", message, param="delivery_id") from None
+def _actor(request: Request) -> str:
+    """Who the trail says it was: the key."""
+    return key_of(request).prefix

@@ -26,4 +26,24 @@ urlpatterns = [
     path("team/role", team.role, name="team_role"),
     path("team/remove", team.remove, name="team_remove"),
     path("team/leave", team.leave, name="team_leave"),
+from batches.web import listing, webhooks
+from tenants.web import keys, trail
+
+urlpatterns = [
+    path("batches", listing.batch_list, name="batches"),
+    path("keys", keys.key_list, name="keys"),
+    path("keys/new", keys.new, name="key_new"),
+    path("keys/<str:prefix>/rotate", keys.rotate, name="key_rotate"),
+    path("keys/<str:prefix>/revoke", keys.revoke, name="key_revoke"),
+    path("webhooks", webhooks.endpoint_list, name="webhooks"),
+    path("webhooks/new", webhooks.new, name="webhook_new"),
+    path("webhooks/<str:endpoint_id>", webhooks.endpoint, name="webhook"),
+    path("webhooks/<str:endpoint_id>/enabled", webhooks.enabled, name="webhook_enabled"),
+    path("webhooks/<str:endpoint_id>/rotate", webhooks.rotate, name="webhook_rotate"),
+    path("webhooks/<str:endpoint_id>/test", webhooks.test, name="webhook_test"),
+    path("webhooks/<str:endpoint_id>/delete", webhooks.delete, name="webhook_delete"),
+    path("webhooks/<str:endpoint_id>/deliveries", webhooks.deliveries, name="deliveries"),
+    path("webhooks/<str:endpoint_id>/deliveries/<str:delivery_id>/replay", webhooks.replay, name="delivery_replay"),
+    path("trail", trail.trail_list, name="trail"),
+    path("trail/csv", trail.as_csv, name="trail_csv"),
 ]

@@ -63,6 +63,13 @@ def parse(url: str) -> Target:
     return Target(parts.scheme, parts.hostname, port or PORTS[parts.scheme], parts.netloc, path)
 
 
+def origin(url: str) -> str:
+    """The URL without its path and query, which may hold a secret."""
+    parts = urlsplit(url)
+    rest = "/…" if parts.path.strip("/") or parts.query else parts.path
+    return f"{parts.scheme}://{parts.netloc}{rest}"
+
+
 def check(url: object) -> str:
     """A URL that may be stored. Raises Refused 400. Names are resolved at each delivery, not here."""
     try:

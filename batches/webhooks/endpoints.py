@@ -1,4 +1,7 @@
-"""A tenant's endpoints: made, changed, their secrets rotated, tried out."""
+"""A tenant's endpoints: found, made, changed, their secrets rotated, tried out, their events sent again.
+
+Each change is on the tenant's trail in its own transaction, whether a person does it or a key: `actor` says who.
+"""
 
 import asyncio
 import threading
@@ -7,14 +10,15 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
+from batches import tasks
 from batches.core import webhooks
 from batches.idempotency import Attempt
-from batches.models import WebhookEndpoint, batch_id, event_id
-from batches.webhooks import leasing, sending
+from batches.models import WebhookDelivery, WebhookEndpoint, batch_id, event_id
+from batches.webhooks import addresses, leasing, sending
 from batches.webhooks.sending import Outcome, Sender
-from tenants import clock
+from tenants import clock, trail
 from tenants.errors import Refused, busy
 from tenants.models import Tenant
 
@@ -25,29 +29,76 @@ TESTS = 8  # at once in a process
 _tests = threading.BoundedSemaphore(TESTS)
 
 
-def create(attempt: Attempt, columns: dict[str, Any]) -> WebhookEndpoint:
+def of(tenant: Tenant) -> QuerySet[WebhookEndpoint]:
+    """The tenant's."""
+    return WebhookEndpoint.objects.filter(tenant=tenant)
+
+
+def named(tenant: Tenant, endpoint_id: str) -> WebhookEndpoint:
+    """The tenant's endpoint; a foreign one answers exactly as one that does not exist. Raises Refused 404."""
+    try:
+        return of(tenant).get(public_id=endpoint_id if "\x00" not in endpoint_id else "")
+    except WebhookEndpoint.DoesNotExist:
+        message = "There is no webhook endpoint with this id."
+        raise Refused(404, "webhook_not_found", message, param="webhook_endpoint_id") from None
+
+
+def delivery(endpoint: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:
+    """One of its log. Raises Refused 404."""
+    try:
+        return endpoint.deliveries.get(event_id=delivery_id if "\x00" not in delivery_id else "")
+    except WebhookDelivery.DoesNotExist:
+        message = "This endpoint has no delivery with this id."
+        raise Refused(404, "delivery_not_found", message, param="delivery_id") from None
+
+
+def create(attempt: Attempt, actor: str, columns: dict[str, Any]) -> WebhookEndpoint:
     """A new endpoint with a secret of its own. Raises Refused 400 when the tenant has enough of them, Replayed when
     another attempt of it made one."""
 
     def make(tenant: Tenant) -> WebhookEndpoint:
-        if WebhookEndpoint.objects.filter(tenant=tenant).count() >= MAX_ENDPOINTS:
+        if of(tenant).count() >= MAX_ENDPOINTS:
             message = f"A tenant has at most {MAX_ENDPOINTS} webhook endpoints. Delete one first."
             raise Refused(400, "too_many_webhooks", message)
         now = clock.now()
-        return WebhookEndpoint.objects.create(
+        made = WebhookEndpoint.objects.create(
             tenant=tenant, secret=webhooks.new_secret(), created_at=now, updated_at=now, **columns
         )
+        trail.record(tenant, actor, "webhook.created", made.public_id, **_described(made))
+        return made
 
     return attempt.create(make)
 
 
-def update(endpoint: WebhookEndpoint, columns: dict[str, Any]) -> None:
+def update(endpoint: WebhookEndpoint, actor: str, columns: dict[str, Any]) -> None:
     """Change these columns alone."""
-    if columns:
-        WebhookEndpoint.objects.filter(pk=endpoint.pk).update(**columns, updated_at=clock.now())
+    with transaction.atomic():
+        locked = WebhookEndpoint.objects.select_for_update(no_key=True).filter(pk=endpoint.pk).first()
+        if locked is None or not columns:
+            return
+        before, url = _described(locked), locked.url
+        for name, value in columns.items():
+            setattr(locked, name, value)
+        locked.updated_at = clock.now()
+        locked.save(update_fields=[*columns, "updated_at"])
+        after = _described(locked)
+        if url != locked.url and before["url"] == after["url"]:
+            after["url"] += " (another path)"
+        if differences := trail.differences(before, after):
+            trail.record(locked.tenant, actor, "webhook.changed", locked.public_id, **differences)
 
 
-def rotate(endpoint: WebhookEndpoint, overlap: bool) -> str:
+def _described(endpoint: WebhookEndpoint) -> dict[str, Any]:
+    """For the trail, where nothing can be removed: some URLs carry a secret in their path."""
+    return {
+        "url": addresses.origin(endpoint.url),
+        "name": endpoint.name,
+        "event_types": endpoint.event_types.split(),
+        "enabled": not endpoint.disabled_reason,
+    }
+
+
+def rotate(endpoint: WebhookEndpoint, actor: str, overlap: bool) -> str:
     """The new secret. With `overlap` the former one goes on signing, too, for 24 hours; else it ends at once.
 
     Raises Refused 409 when two secrets are live and both would have to be kept: a third one never is.
@@ -59,9 +110,14 @@ def rotate(endpoint: WebhookEndpoint, overlap: bool) -> str:
         rows = rows.filter(Q(previous_until=None) | Q(previous_until__lte=now))
         former = {"previous_secret": F("secret"), "previous_until": now + OVERLAP}
     secret = webhooks.new_secret()
-    if not rows.update(**former, secret=secret, updated_at=now):
-        message = "The secret before this one is still live. Wait until it has ended, or rotate without keeping one."
-        raise Refused(409, "secret_rotating", message)
+    with transaction.atomic():
+        if not rows.update(**former, secret=secret, updated_at=now):
+            message = (
+                "The secret before this one is still live. Wait until it has ended, or rotate without keeping one."
+            )
+            raise Refused(409, "secret_rotating", message)
+        ends = (now + OVERLAP if overlap else now).isoformat(timespec="seconds")
+        trail.record(endpoint.tenant, actor, "webhook.secret_rotated", endpoint.public_id, former_secret_ends=ends)
     return secret
 
 
@@ -72,11 +128,24 @@ def forget_secrets() -> None:
         ended.update(previous_secret="", previous_until=None)
 
 
-def delete(endpoint: WebhookEndpoint) -> None:
+def delete(endpoint: WebhookEndpoint, actor: str) -> None:
     """Remove it with its log. Locked before its deliveries are: an event that is being written waits, or is first."""
     with transaction.atomic():
         if locked := WebhookEndpoint.objects.select_for_update().filter(pk=endpoint.pk).first():
+            trail.record(locked.tenant, actor, "webhook.deleted", locked.public_id, **_described(locked))
             locked.delete()
+
+
+def replay(endpoint: WebhookEndpoint, actor: str, sent: WebhookDelivery) -> None:
+    """Send an event (again) from now on, with the id that it has. Raises Refused 409 when it can't be now."""
+    if endpoint.disabled_reason:
+        raise Refused(409, "webhook_disabled", "The endpoint is disabled. Enable it first: enabled = true.")
+    with transaction.atomic():
+        if not leasing.replay(sent):
+            message = "This event is being sent now. Look at its delivery in a moment."
+            raise Refused(409, "delivery_in_progress", message, headers={"Retry-After": "5"})
+        trail.record(endpoint.tenant, actor, "delivery.replayed", sent.event_id, endpoint=endpoint.public_id)
+        tasks.ring_deliver()
 
 
 def try_out(endpoint: WebhookEndpoint, kind: str) -> Outcome:

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from tenants.errors import Refused
 from tenants.models import Tenant
 
 COLUMN = 2**31  # what an integer column does not hold any more
@@ -46,6 +47,8 @@ class VerbCommand(DocumentCommand):
         names = {action.dest for action in own._actions}  # what the verb declared, without Django's own options
         try:
             options["call"](**{name: value for name, value in options.items() if name in names})
+        except Refused as refused:
+            raise CommandError(refused.message) from None
         except DatabaseError as error:
             raise CommandError(f"The database can't do it: `manage.py migrate` makes its tables. {error}") from None
 

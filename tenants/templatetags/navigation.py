@@ -13,6 +13,7 @@ PAGES = (
     ("upload", "New batch"),
     ("team", "Team"),
 )
+PAGES = (("batches", "Batches"), ("keys", "API keys"), ("webhooks", "Webhooks"), ("trail", "Audit trail"))
 
 
 @register.filter

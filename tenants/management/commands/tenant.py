@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
-from tenants import keys
+from tenants import admission, keys, trail
 from tenants.management.console import VerbCommand, tenant_named, whole_number
 from tenants.models import Tenant
 
@@ -43,7 +43,8 @@ class Command(VerbCommand):
         try:
             with transaction.atomic():
                 tenant = Tenant.objects.create(name=name, plan=plan, batch_limit=batch_limit)
-                _, key = keys.create(tenant)
+                trail.record(tenant, trail.OPERATOR, "tenant.created", name, plan=plan, batch_limit=batch_limit)
+                _, key = keys.issue(tenant, trail.OPERATOR)
         except IntegrityError:
             raise CommandError(f"There is a tenant {name!r} already: `key create` makes it another key.") from None
         self.say({"tenant": name, "api_key": key, "plan": plan, "batch_limit": tenant.active_batch_limit})
@@ -51,8 +52,12 @@ class Command(VerbCommand):
     def change(self, name: str, **wanted: Any) -> None:
         changes = {field: value for field, value in wanted.items() if value is not None}
         changes |= {field: None for field in LIMITS if changes.get(field) == "none"}
-        if changes and not Tenant.objects.filter(name=name).update(**changes):
-            tenant_named(name)
+        with transaction.atomic():
+            tenant = admission.lock(tenant_named(name).pk)
+            before = {field: getattr(tenant, field) for field in changes}
+            if differences := trail.differences(before, changes):
+                Tenant.objects.filter(pk=tenant.pk).update(**changes)
+                trail.record(tenant, trail.OPERATOR, "tenant.changed", name, **differences)
         self.say(_shown(tenant_named(name)))
 
     def show(self) -> None:

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
-from tenants import sessions
+from tenants import sessions, trail
 from tenants.management.console import VerbCommand, tenant_named
 from tenants.models import Membership, User
 
@@ -40,7 +40,8 @@ class Command(VerbCommand):
             with transaction.atomic():
                 user = User.objects.create_user(email, password, is_staff=staff, is_superuser=staff)
                 if tenant is not None:
-                    Membership.objects.create(tenant=tenant_named(tenant), user=user, role=role)
+                    place = Membership.objects.create(tenant=tenant_named(tenant), user=user, role=role)
+                    trail.record(place.tenant, trail.OPERATOR, "member.added", user.email, role=role)
         except IntegrityError:
             raise CommandError(f"There is a user {email} already: choose another address.") from None
         self.say({"email": user.email, "password": password, "tenant": tenant, "staff": staff})
