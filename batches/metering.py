@@ -1,5 +1,7 @@
 """Usage by batch, model and day: moved in the transaction that stores results, added up for reports."""
 
+import re
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -10,9 +12,14 @@ from batches.models import Batch, Usage
 from batches.recording import Record
 from billing import ledger
 from billing.fields import Total
+from tenants import clock
+from tenants.errors import Refused
 
 MEASURES = ("completed", "failed", "input_tokens", "cached_tokens", "output_tokens", "cost")
 GROUPS = {"model": ("model",), "day": ("day",), "key": ("api_key_id", "api_key__prefix", "api_key__name")}
+SHOWN_DAYS = 30  # of usage, where no first day is asked for
+SUCH_A_DAY = "must be a day such as 2026-01-31."
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _COLUMNS = ("tenant_id", "api_key_id", "batch_id", "model", "day", *MEASURES)
 _ADD = (
     f"INSERT INTO batches_usage ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})"
@@ -49,16 +56,52 @@ def taken(batch: int) -> list[ledger.Taken]:
     return [ledger.Taken(*row) for row in rows.values_list("model", "day", "completed", *MEASURES[2:])]
 
 
-def report(tenant: int, first: date, last: date, group_by: str) -> list[tuple[Any, dict[str, int]]]:
-    """What each group is shown as, and its sums over the days from `first` to `last`, both included, in order."""
-    columns = GROUPS[group_by]
+def report(tenant: int, first: date, last: date, *group_by: str) -> Iterator[tuple[dict[str, Any], dict[str, int]]]:
+    """What each group is shown as, by the names of GROUPS, and its sums over the days from `first` to `last`, both
+    included, in order. One query, read as it is taken."""
+    columns = [column for name in group_by for column in GROUPS[name]]
     rows = Usage.objects.filter(tenant_id=tenant, day__gte=first, day__lte=last).values(*columns).order_by(*columns)
     groups = rows.annotate(**{f"sum_{name}": Sum(name) for name in MEASURES[:-1]}, sum_cost=Total("cost"))
-    return [(_shown(group, group_by), {name: int(group[f"sum_{name}"]) for name in MEASURES}) for group in groups]
+    for group in groups.iterator():
+        shown = {name: _shown(group, name) for name in group_by}
+        yield shown, {name: int(group[f"sum_{name}"]) for name in MEASURES}
 
 
-def _shown(group: dict[str, Any], group_by: str) -> Any:
+def _shown(group: dict[str, Any], name: str) -> Any:
     """A key by its prefix and name alone; null when it is gone."""
-    if group_by != "key":
-        return group[group_by]
+    if name != "key":
+        return group[name]
     return {name: group[f"api_key__{name}"] for name in ("prefix", "name")} if group["api_key_id"] else None
+
+
+def total(sums: Iterable[dict[str, int]]) -> dict[str, int]:
+    """What they come to."""
+    found = dict.fromkeys(MEASURES, 0)
+    for each in sums:
+        for name in MEASURES:
+            found[name] += each[name]
+    return found
+
+
+def span(first: str | None, last: str | None) -> tuple[date, date]:
+    """The first and the last day (UTC) asked for; without them today, and SHOWN_DAYS. Raises Refused 400."""
+    end = _day(last, Refused(400, "invalid_to", f"to {SUCH_A_DAY}", param="to")) or today()
+    begin = _day(first, Refused(400, "invalid_from", f"from {SUCH_A_DAY}", param="from"))
+    begin = begin or date.fromordinal(max(1, end.toordinal() - SHOWN_DAYS + 1))
+    if begin > end:
+        raise Refused(400, "invalid_from", "from is a day after to.", param="from")
+    return begin, end
+
+
+def today() -> date:
+    """By UTC."""
+    return clock.now().astimezone(UTC).date()
+
+
+def _day(text: str | None, refused: Refused) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text if _DAY.fullmatch(text) else "")
+    except ValueError:
+        raise refused from None

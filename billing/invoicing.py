@@ -18,6 +18,7 @@ from billing.fields import Total
 from billing.ledger import Account, Kind
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from tenants import admission, clock
+from tenants.errors import Refused
 
 SETTLING = (Kind.PAYMENT, Kind.WRITE_OFF, Kind.ROUNDING)  # what becomes of invoices is on none
 MEASURES = ("requests", "input_tokens", "cached_tokens", "output_tokens", "amount")
@@ -140,9 +141,33 @@ def entries(invoice: Invoice) -> QuerySet[LedgerEntry]:
     return LedgerEntry.objects.filter(invoiced__invoice=invoice).order_by("pk")
 
 
+def found(rows: QuerySet[Invoice], invoice_id: str, param: str) -> Invoice:
+    """The one of these with this id; a foreign one answers as one that does not exist. Raises Refused 404."""
+    invoice = rows.filter(public_id="" if "\x00" in invoice_id else invoice_id).first()
+    if invoice is None:
+        raise Refused(404, "invoice_not_found", "There is no invoice with this id.", param=param)
+    return invoice
+
+
 def parts(invoice: Invoice) -> dict[str, Part]:
     """By kind."""
-    rows = entries(invoice).order_by("kind", "debit", "credit").values_list("kind", "debit", "credit")
+    return by_kind(entries(invoice))
+
+
+def uninvoiced(tenant: int, latest: date | None) -> int:
+    """What the entries that are on no invoice yet come to, pico-USD; below 0: credits, when their month is closed.
+
+    `latest` is the month of the tenant's last invoice: hardly anything of before it is on none.
+    """
+    rows = waiting(clock.following(clock.month())).filter(tenant_id=tenant)
+    if latest is not None:
+        rows = rows.filter(created_at__gte=clock.midnight(latest))
+    return sum(part.owed for part in by_kind(rows).values())
+
+
+def by_kind(entries: QuerySet[LedgerEntry]) -> dict[str, Part]:
+    """How many entries of each kind there are, and what they come to."""
+    rows = entries.order_by("kind", "debit", "credit").values_list("kind", "debit", "credit")
     found: dict[str, Part] = {}
     for kind, debit, credit, count, amount in rows.annotate(Count("pk"), Total("amount")):
         before = found.get(kind, NONE)

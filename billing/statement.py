@@ -42,7 +42,8 @@ def about(invoice: Invoice, reference: str) -> QuerySet[LedgerEntry]:
 
 
 def references(reference: str) -> list[str]:
-    """Of the entries for one thing, and of their corrections."""
+    """Of the entries for one thing, and of their corrections. PostgreSQL takes no NUL, and no row has one."""
+    reference = "" if "\x00" in reference else reference
     return [reference, *(f"{kind}:{reference}" for kind in Kind)]
 
 

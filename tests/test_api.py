@@ -11,8 +11,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
-from batches import uploads
-from batches.api import downloads
+from batches import transfers, uploads
 from batches.models import Batch, File
 from provocative.wsgi import plain_content_type
 from tenants import keys
@@ -369,7 +368,7 @@ def test_transfers_leave_threads_for_others(
 ) -> None:
     batch = owner.submit([LINE]).json()["id"]
     work()
-    monkeypatch.setattr(downloads.Transfer, "_places", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(transfers.Transfer, "_places", threading.BoundedSemaphore(1))
     first = owner.get(f"/v1/batch/{batch}/output")
     refused = owner.get(f"/v1/batch/{batch}/output")
     assert (error(refused, 503), refused["Retry-After"]) == ("too_many_transfers", "5")

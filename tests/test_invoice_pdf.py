@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.conf import settings as configured
 
-from batches.api import invoices
+from batches import documents
 from batches.models import Batch
 from billing import invoicing, ledger, pdf, typesetting
 from billing.models import Invoice
@@ -68,7 +68,7 @@ def test_it_is_served_with_a_name_and_an_etag_of_what_can_change(owner: Person, 
 
 def test_not_all_threads_wait_for_it(owner: Person, at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     invoice = invoice_of(owner, at, "a")
-    monkeypatch.setattr(invoices, "_places", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(documents, "_places", threading.BoundedSemaphore(1))
     drawing, go_on = threading.Event(), threading.Event()
 
     def draw(*_: Any) -> bytes:
@@ -78,7 +78,7 @@ def test_not_all_threads_wait_for_it(owner: Person, at: Any, monkeypatch: pytest
 
     monkeypatch.setattr(pdf, "render", draw)
     with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(invoices._drawn, invoice, "")
+        first = threads.submit(documents._drawn, invoice, "")
         assert drawing.wait(20)
         answer = document(owner, invoice)
         assert (answer.status_code, error(answer, 503)) == (503, "too_many_transfers") and answer["Retry-After"]

@@ -6,13 +6,11 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches import reserving
+from batches import standing
 from batches.api import fields
 from batches.api.serializers import unix
-from batches.reserving import Running
-from billing import ledger, money
-from billing.models import Customer
-from tenants import clock
+from batches.standing import Standing
+from billing import money
 from tenants.authentication import tenant_of
 
 
@@ -20,38 +18,32 @@ from tenants.authentication import tenant_of
 def billing(request: Request) -> Response:
     """Credits, this month, and payment."""
     fields.query(request)
-    tenant = tenant_of(request).pk
-    customer = Customer.objects.filter(pk=tenant).first() or Customer()
-    running = reserving.running(tenant)
+    stands = standing.of(tenant_of(request).pk)
+    customer = stands.customer
     return Response(
         {
             "object": "billing",
             "currency": "usd",
             "prepaid": customer.prepaid,
-            "credits": _credits(ledger.balance(tenant, ledger.Account.CREDITS), running),
-            "month": _month(tenant, customer, running),
+            "credits": {
+                "balance_usd": money.usd(stands.balance),
+                "reserved_usd": money.usd(stands.running.held),
+                "available_usd": money.usd(stands.credits_left),
+            },
+            "month": _month(stands),
             "payment": {"can_pay": customer.can_pay, "past_due_since": unix(customer.past_due_since)},
         }
     )
 
 
-def _credits(balance: int, running: Running) -> dict[str, str]:
+def _month(stands: Standing) -> dict[str, Any]:
+    limit, left = stands.customer.monthly_limit, stands.limit_left
     return {
-        "balance_usd": money.usd(balance),
-        "reserved_usd": money.usd(running.held),
-        "available_usd": money.usd(max(balance - running.held, 0)),
-    }
-
-
-def _month(tenant: int, customer: Customer, running: Running) -> dict[str, Any]:
-    month, limit = clock.month(), customer.monthly_limit
-    charged = ledger.charged_since(tenant, month)
-    return {
-        "month": f"{month:%Y-%m}",
-        "charged_usd": money.usd(charged),
-        "running_usd": money.usd(running.cost),
-        "reserved_usd": money.usd(running.held),
+        "month": f"{stands.month:%Y-%m}",
+        "charged_usd": money.usd(stands.charged),
+        "running_usd": money.usd(stands.running.cost),
+        "reserved_usd": money.usd(stands.running.held),
         "limit_usd": None if limit is None else money.usd(limit),
-        "available_usd": None if limit is None else money.usd(max(limit - charged - running.held, 0)),
-        "alerted_percent": customer.alerted_percent if customer.alerted_month == month else 0,
+        "available_usd": None if left is None else money.usd(left),
+        "alerted_percent": stands.alerted,
     }

@@ -1,57 +1,20 @@
 """A stored file as an HTTP answer: streamed, with ETag, one Range, gzip where the client asks for it."""
 
 import re
-import threading
 import zlib
 from collections.abc import Iterator
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.utils.http import content_disposition_header, parse_etags
-from rest_framework.request import Request
 
 from batches import files, objects, results
 from batches.core import ranges
 from batches.core.states import TERMINAL
 from batches.models import Batch, File
-from tenants.errors import Refused, busy
+from batches.transfers import Transfer, disposition, is_held
+from tenants.errors import Refused
 
 JSONL = "application/jsonl"
-DOWNLOADS = 24  # at once
-
-
-class Transfer:
-    """Pieces on their way to a client, who may take them slowly: it holds one of few places until it is closed."""
-
-    _places = threading.BoundedSemaphore(DOWNLOADS)
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        if not self._places.acquire(blocking=False):
-            raise busy()
-        self._pieces, self._open = pieces, True
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            return next(self._pieces)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if self._open:
-            self._open = False
-            self._places.release()
-
-
 _REFUSED = re.compile(r"q\s*=\s*0(\.0*)?", re.IGNORECASE)
-
-
-def is_held(request: HttpRequest | Request, etag: str) -> bool:
-    """Whether the client has what this ETag names."""
-    held = parse_etags(request.headers.get("If-None-Match", ""))
-    return "*" in held or etag in (value.removeprefix("W/") for value in held)
 
 
 def send(request: HttpRequest, file: File) -> HttpResponseBase:
@@ -133,12 +96,6 @@ def _with_headers(response: HttpResponseBase, file: File, etag: str) -> HttpResp
     response["Vary"] = "Accept-Encoding"
     response["Content-Disposition"] = disposition(file.filename)
     return response
-
-
-def disposition(filename: str) -> str:
-    """Any name, as RFC 6266 has it."""
-    printable = "".join(letter for letter in filename if letter.isprintable())
-    return content_disposition_header(as_attachment=True, filename=printable) or "attachment"
 
 
 def accepts_gzip(request: HttpRequest) -> bool:

@@ -1,5 +1,4 @@
-"""How a request comes to a tenant's batch, or entry of its ledger: by this alone. A foreign one answers exactly as one
-that does not exist."""
+"""How a request comes to a tenant's batch: by this alone. A foreign one answers exactly as one that does not exist."""
 
 from django.db.models import QuerySet
 from rest_framework.request import Request
@@ -8,7 +7,6 @@ from batches.api import serializers
 from batches.core import states
 from batches.core.states import Status
 from batches.models import Batch
-from billing.models import LedgerEntry
 from tenants.authentication import tenant_of
 from tenants.errors import Refused
 
@@ -24,15 +22,6 @@ def batch(request: Request, batch_id: str, param: str = "batch_id") -> Batch:
         return of_tenant(request).get(public_id=batch_id if "\x00" not in batch_id else "")
     except Batch.DoesNotExist:
         raise Refused(404, "batch_not_found", "There is no batch with this id.", param=param) from None
-
-
-def entry(rows: QuerySet[LedgerEntry], entry_id: str) -> LedgerEntry:
-    """The one of these entries of the ledger with this id: its kind and reference. Raises Refused 404."""
-    kind, _, reference = entry_id.replace("\x00", "").partition(":")
-    found = rows.filter(kind=kind, reference=reference).first()
-    if found is None:
-        raise Refused(404, "entry_not_found", "There is no entry with this id.", param="after")
-    return found
 
 
 def not_complete(found: Batch, cure: str = "") -> Refused:

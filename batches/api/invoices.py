@@ -1,29 +1,22 @@
 """The tenant's invoices: /v1/invoices. What they are made of stands in billing/invoicing.py."""
 
-import hashlib
-import threading
 from typing import Any
 
-from django.conf import settings
 from django.db.models import QuerySet
-from django.http import HttpResponse, HttpResponseNotModified
+from django.http import HttpResponse
 from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches import attainment
-from batches.api import downloads, fields, finding, paging
+from batches import documents
+from batches.api import fields, paging
 from batches.api.serializers import unix
-from batches.attainment import Attainment
+from billing import entries as posted
 from billing import invoicing, money, statement
 from billing.models import Invoice, LedgerEntry
 from tenants.authentication import tenant_of
-from tenants.errors import Refused, busy
 
-CSV, PDF = "text/csv; charset=utf-8", "application/pdf"
 SHOWN_ENTRIES = 100  # in the invoice itself; all of them are a list of their own
-CSV_FORM, PDF_FORM = 1, 1  # of their ETags: a larger one when they are written otherwise
-_places = threading.BoundedSemaphore(8)  # PDFs being drawn or waited for
 
 
 @api_view(["GET", "HEAD"])
@@ -43,7 +36,7 @@ def invoice(request: Request, invoice_id: str) -> Response:
     fields.query(request, "reference")
     found = _invoice(request, invoice_id)
     reference = request.query_params.get("reference")
-    entries = statement.others(found) if reference is None else statement.about(found, _asked(reference))
+    entries = statement.others(found) if reference is None else statement.about(found, reference)
     return Response(_whole(found, entries))
 
 
@@ -54,63 +47,22 @@ def entries(request: Request, invoice_id: str) -> Response:
     found, limit = _invoice(request, invoice_id), paging.limit(request)
     rows = invoicing.entries(found).order_by("-pk")
     if after := request.query_params.get("after"):
-        rows = rows.filter(pk__lt=finding.entry(rows, after).pk)
+        rows = rows.filter(pk__lt=posted.found(rows, after).pk)
     return paging.answer(rows, limit, _entry)
 
 
 @api_view(["GET", "HEAD"])
 def csv(request: Request, invoice_id: str) -> HttpResponse:
-    """Its lines and sums as CSV. They never change."""
+    """Its lines and sums as CSV."""
     fields.query(request)
-    found = _invoice(request, invoice_id)
-    etag = f'"{found.public_id}-{CSV_FORM}"'
-    if downloads.is_held(request, etag):
-        return _attached(HttpResponseNotModified(), found, etag, "csv")
-    return _attached(HttpResponse(statement.as_csv(found), content_type=CSV), found, etag, "csv")
+    return documents.csv(request, _invoice(request, invoice_id))
 
 
 @api_view(["GET", "HEAD"])
 def pdf(request: Request, invoice_id: str) -> HttpResponse:
-    """The same as a document. Its ETag is of what can change: the status, and the names on it."""
+    """The same as a document."""
     fields.query(request)
-    found = _invoice(request, invoice_id)
-    kept = _kept(found)
-    names = (tenant_of(request).name, settings.SELLER, found.stripe_url, bool(settings.STRIPE_API_KEY))
-    stands = repr((PDF_FORM, found.public_id, found.status, found.settled_at, *names, kept))
-    etag = f'"{hashlib.sha256(stands.encode()).hexdigest()}"'
-    if downloads.is_held(request, etag):
-        return _attached(HttpResponseNotModified(), found, etag, "pdf")
-    return _attached(HttpResponse(_drawn(found, _said(kept)), content_type=PDF), found, etag, "pdf")
-
-
-def _drawn(invoice: Invoice, kept: str) -> bytes:
-    """One is drawn, few wait for it: the web's threads are not all to stand in this line. Raises Refused 503."""
-    from billing import pdf as document  # noqa: PLC0415  # half a second, of the first that asks for one
-
-    if not _places.acquire(blocking=False):
-        raise busy()
-    try:
-        return document.render(invoice, kept)
-    finally:
-        _places.release()
-
-
-def _kept(invoice: Invoice) -> Attainment:
-    return attainment.of_month(invoice.month, invoice.tenant_id).get(invoice.tenant_id, Attainment())
-
-
-def _said(kept: Attainment) -> str:
-    """How 24 hours were kept, in words."""
-    if kept.share is None:
-        return ""
-    share = f"{kept.met * 10_000 // kept.batches / 100:.2f}%"
-    return f"24 hours: {kept.met} of {kept.batches} batches that ended in the month were there in time ({share})."
-
-
-def _attached(response: HttpResponse, invoice: Invoice, etag: str, ending: str) -> HttpResponse:
-    response["ETag"] = etag
-    response["Content-Disposition"] = downloads.disposition(f"{invoice.month:%Y-%m}_{invoice.public_id}.{ending}")
-    return response
+    return documents.pdf(request, _invoice(request, invoice_id), tenant_of(request).name)
 
 
 def _of_tenant(request: Request) -> QuerySet[Invoice]:
@@ -118,16 +70,7 @@ def _of_tenant(request: Request) -> QuerySet[Invoice]:
 
 
 def _invoice(request: Request, invoice_id: str, param: str = "invoice_id") -> Invoice:
-    """The tenant's invoice. Raises Refused 404."""
-    try:
-        return _of_tenant(request).get(public_id=_asked(invoice_id))
-    except Invoice.DoesNotExist:
-        raise Refused(404, "invoice_not_found", "There is no invoice with this id.", param=param) from None
-
-
-def _asked(text: str) -> str:
-    """What is looked up: PostgreSQL takes no NUL, and no row has one."""
-    return "" if "\x00" in text else text
+    return invoicing.found(_of_tenant(request), invoice_id, param)
 
 
 def _title(invoice: Invoice) -> dict[str, Any]:
@@ -148,7 +91,7 @@ def _title(invoice: Invoice) -> dict[str, Any]:
 
 def _whole(invoice: Invoice, entries: QuerySet[LedgerEntry]) -> dict[str, Any]:
     parts = invoicing.parts(invoice)
-    kept = _kept(invoice)
+    kept = documents.kept(invoice)
     sums = statement.sums(invoice, parts)
     return _title(invoice) | {
         "sums": {f"{name}_usd": money.usd(amount) for name, amount in sums.items()},
@@ -167,7 +110,7 @@ def _line(line: invoicing.Line) -> dict[str, Any]:
 
 def _entry(entry: LedgerEntry) -> dict[str, Any]:
     return {
-        "id": f"{entry.kind}:{entry.reference}",
+        "id": posted.name(entry),
         "object": "invoice.entry",
         "kind": entry.kind,
         "reference": entry.reference,

@@ -2,18 +2,16 @@
 
 from typing import Any
 
-from django.db.models import Q
 from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches.api import fields, finding, paging
+from batches.api import fields, paging
 from batches.api.serializers import unix
-from billing import money, statement
-from billing.ledger import Kind
+from billing import entries as posted
+from billing import money
 from billing.models import LedgerEntry
 from tenants.authentication import tenant_of
-from tenants.errors import Refused
 
 
 @api_view(["GET", "HEAD"])
@@ -21,26 +19,16 @@ def entries(request: Request) -> Response:
     """The ledger's entries, newest first; all that concern one reference, with ?reference=."""
     fields.query(request, "limit", "after", "kind", "reference")
     limit = paging.limit(request)
-    rows = mine = LedgerEntry.objects.filter(tenant=tenant_of(request))
-    if (kind := request.query_params.get("kind")) is not None:
-        if kind not in Kind.values:
-            raise Refused(400, "invalid_kind", f"kind must be one of {', '.join(Kind.values)}.", param="kind")
-        rows = rows.filter(kind=kind)
-    if (reference := request.query_params.get("reference")) is not None:
-        reference = "" if "\x00" in reference else reference
-        rows = rows.filter(kind__in=Kind, reference__in=statement.references(reference))  # so the index finds them
-    if after := request.query_params.get("after"):
-        place = finding.entry(mine, after)
-        rows = rows.filter(Q(created_at__lt=place.created_at) | Q(created_at=place.created_at, pk__lt=place.pk))
-    rows = rows.select_related("invoiced__invoice").prefetch_related("lines")
-    return paging.answer(rows.order_by("-created_at", "-pk"), limit, shown)
+    asked = (request.query_params.get(name) for name in ("kind", "reference", "after"))
+    rows = posted.of_tenant(tenant_of(request).pk, *asked).prefetch_related("lines")
+    return paging.answer(rows, limit, shown)
 
 
 def shown(entry: LedgerEntry) -> dict[str, Any]:
-    """An entry as the API shows it. Its kind and reference are unique, so they are its id."""
+    """An entry as the API shows it."""
     on_invoice = getattr(entry, "invoiced", None)
     return {
-        "id": f"{entry.kind}:{entry.reference}",
+        "id": posted.name(entry),
         "object": "ledger_entry",
         "kind": entry.kind,
         "reference": entry.reference,
