@@ -13,9 +13,8 @@ from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate, Spacer, Table
 
-from billing import invoicing, money, statement, typesetting
+from billing import invoicing, money, statement, typesetting, wording
 from billing.invoicing import Line
-from billing.ledger import Kind
 from billing.models import Invoice
 from billing.typesetting import BASE, BOLD
 
@@ -28,20 +27,6 @@ WIDTHS = (54, 141, 52, 62, 58, 58, 98)
 HEAD = ("Day (UTC)", "Model", "Requests", "Input tokens", "Cached input", "Output tokens", "USD")
 ENTRY_WIDTHS = (54, 72, 221, 88, 88)
 ENTRY_HEAD = ("Day (UTC)", "Entry", "For", "USD", "Your credits, USD")
-ENTRIES: dict[str, str] = {
-    Kind.CREDIT_GRANT: "Credits given",
-    Kind.CREDIT_PURCHASE: "Credits bought",
-    Kind.SLA_CREDIT: "Late batch",
-    Kind.CORRECTION: "Correction",
-    Kind.CARRIED: "Carried over",
-}
-NAMES = {
-    "charges": "Charges",
-    "credits_used": "Paid by credits",
-    "corrections": "Corrections",
-    "carried_over": "Left over, now credits",
-    "rounding": "Rounded to whole cents",
-}
 TAXES = "Taxes are left to Stripe: its invoice says whether any are due, and its total is the one to be paid."
 
 _alone = Lock()  # reportlab's fonts are not for two threads; and one invoice at a time is enough work for a web process
@@ -121,8 +106,8 @@ def _by_model(lines: list[Line]) -> list[Line]:
 
 def _sums(invoice: Invoice, sums: dict[str, int]) -> list[Flowable]:
     rounding = sums.pop("rounding")
-    rows = [(NAMES[name], money.usd(amount)) for name, amount in sums.items() if amount or name == "charges"]
-    rows += [("Sum due, exact", money.usd(invoice.due)), (NAMES["rounding"], money.usd(rounding))]
+    rows = [(wording.SUMS[name], money.usd(amount)) for name, amount in sums.items() if amount or name == "charges"]
+    rows += [("Sum due, exact", money.usd(invoice.due)), (wording.SUMS["rounding"], money.usd(rounding))]
     rows += [("Total, USD", money.dollars(invoice.cents))]
     table = Table(rows, colWidths=(150, 110), hAlign="RIGHT")
     table.setStyle(
@@ -141,7 +126,7 @@ def _entries(invoice: Invoice) -> list[Flowable]:
     rows = [
         (
             f"{entry.created_at:%Y-%m-%d}",
-            ENTRIES.get(entry.kind, entry.kind),
+            wording.KINDS[entry.kind],
             _paragraph(f"{entry.reference}\n{entry.note}" if entry.note else entry.reference, _CELL),
             money.usd(entry.owed),
             money.usd(entry.credited),

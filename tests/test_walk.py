@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 from django.apps import apps
@@ -128,6 +129,17 @@ ROUTES = {
     "t/<str:tenant_id>/webhooks/<str:endpoint_id>/deliveries/<str:delivery_id>/replay": Route("POST", "people"),
     "t/<str:tenant_id>/trail": Route(READ, "people"),
     "t/<str:tenant_id>/trail/csv": Route(READ, "people"),
+    "t/<str:tenant_id>/usage": Route(READ, "people"),
+    "t/<str:tenant_id>/usage.csv": Route(READ, "people"),
+    "t/<str:tenant_id>/billing": Route(READ, "people", queries=(("after", "invoice_id"),)),
+    "t/<str:tenant_id>/billing/prices": Route(READ, "people"),
+    "t/<str:tenant_id>/billing/ledger": Route(READ, "people", queries=(("after", "entry_id"),)),
+    "t/<str:tenant_id>/billing/invoices/<str:invoice_id>": Route(READ, "people", queries=(("after", "entry_id"),)),
+    "t/<str:tenant_id>/billing/invoices/<str:invoice_id>/csv": Route(READ, "people"),
+    "t/<str:tenant_id>/billing/invoices/<str:invoice_id>/pdf": Route(READ, "people"),
+    "t/<str:tenant_id>/billing/payment_method": Route("POST", "people"),
+    "t/<str:tenant_id>/billing/credits": Route("POST", "people"),
+    "t/<str:tenant_id>/billing/portal": Route("POST", "people"),
     "account/": Route("", "library"),
     "account/2fa/": Route("", "library"),
     "admin/": Route("", "staff"),
@@ -298,7 +310,7 @@ def told(answer: Any, an_id: str) -> str:
     body = b"".join(answer.streaming_content) if answer.streaming else answer.content
     headers = {name: value for name, value in answer.items() if not name.lower().startswith(CHANCE)}
     said = f"{answer.status_code} {headers} {TOKEN.sub(b'', body)!r}"
-    return said.replace(an_id, "{id}") if an_id else said
+    return said.replace(an_id, "{id}").replace(quote(an_id), "{id}") if an_id else said
 
 
 def code(answer: Any) -> str | None:
@@ -341,6 +353,7 @@ class Walk:
             self.note(cell, answer, "broke")
         said = answer.said.replace(cell.address.partition("?")[0], "")  # which names what the id is of, too
         if any(secret in said for secret in self.secrets):
+        if any(secret in answer.said for secret in self.secrets if secret not in cell.address):
             self.note(cell, answer, "leaked")
         return answer
 

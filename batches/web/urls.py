@@ -46,4 +46,19 @@ urlpatterns = [
     path("webhooks/<str:endpoint_id>/deliveries/<str:delivery_id>/replay", webhooks.replay, name="delivery_replay"),
     path("trail", trail.trail_list, name="trail"),
     path("trail/csv", trail.as_csv, name="trail_csv"),
+from batches.web import billing, invoices, listing, paying, usage
+
+urlpatterns = [
+    path("batches", listing.batch_list, name="batches"),
+    path("usage", usage.usage, name="usage"),
+    path("usage.csv", usage.usage_csv, name="usage.csv"),
+    path("billing", billing.billing, name="billing"),
+    path("billing/prices", billing.prices, name="prices"),
+    path("billing/ledger", invoices.ledger, name="ledger"),
+    path("billing/invoices/<str:invoice_id>", invoices.invoice, name="invoice"),
+    path("billing/invoices/<str:invoice_id>/csv", invoices.invoice_csv, name="invoice.csv"),
+    path("billing/invoices/<str:invoice_id>/pdf", invoices.invoice_pdf, name="invoice.pdf"),
+    path("billing/payment_method", paying.payment_method, name="payment_method"),
+    path("billing/credits", paying.buy, name="credits"),
+    path("billing/portal", paying.portal, name="portal"),
 ]

@@ -14,6 +14,7 @@ PAGES = (
     ("team", "Team"),
 )
 PAGES = (("batches", "Batches"), ("keys", "API keys"), ("webhooks", "Webhooks"), ("trail", "Audit trail"))
+PAGES = (("batches", "Batches"), ("usage", "Usage"), ("billing", "Billing"))
 
 
 @register.filter
