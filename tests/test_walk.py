@@ -351,9 +351,7 @@ class Walk:
         answer.said = told(answer, an_id).replace(cell.address.partition("?")[0], "{address}")  # where to go on to
         if "x-request-id" not in answer or answer.status_code >= 500:
             self.note(cell, answer, "broke")
-        said = answer.said.replace(cell.address.partition("?")[0], "")  # which names what the id is of, too
-        if any(secret in said for secret in self.secrets):
-        if any(secret in answer.said for secret in self.secrets if secret not in cell.address):
+        if any(secret in answer.said for secret in self.secrets):
             self.note(cell, answer, "leaked")
         return answer
 

@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from batches.web import digest, line, line_list, listing, upload
-from tenants.web import team
+from batches.web import billing, digest, invoices, line, line_list, listing, paying, upload, usage, webhooks
+from tenants.web import keys, team, trail
 
 urlpatterns = [
     path("batches", listing.batch_list, name="batches"),
@@ -18,19 +18,19 @@ urlpatterns = [
     path("upload/example", upload.example, name="example"),
     path("uploads", upload.receive, name="uploads"),
     path("uploads/<str:file_id>/remove", upload.remove, name="remove_file"),
-    # people
-    path("team", team.people, name="team"),
-    path("team/invite", team.invite, name="team_invite"),
-    path("team/resend", team.resend, name="team_resend"),
-    path("team/take-back", team.take_back, name="team_take_back"),
-    path("team/role", team.role, name="team_role"),
-    path("team/remove", team.remove, name="team_remove"),
-    path("team/leave", team.leave, name="team_leave"),
-from batches.web import listing, webhooks
-from tenants.web import keys, trail
-
-urlpatterns = [
-    path("batches", listing.batch_list, name="batches"),
+    # usage and money
+    path("usage", usage.usage, name="usage"),
+    path("usage.csv", usage.usage_csv, name="usage.csv"),
+    path("billing", billing.billing, name="billing"),
+    path("billing/prices", billing.prices, name="prices"),
+    path("billing/ledger", invoices.ledger, name="ledger"),
+    path("billing/invoices/<str:invoice_id>", invoices.invoice, name="invoice"),
+    path("billing/invoices/<str:invoice_id>/csv", invoices.invoice_csv, name="invoice.csv"),
+    path("billing/invoices/<str:invoice_id>/pdf", invoices.invoice_pdf, name="invoice.pdf"),
+    path("billing/payment_method", paying.payment_method, name="payment_method"),
+    path("billing/credits", paying.buy, name="credits"),
+    path("billing/portal", paying.portal, name="portal"),
+    # keys and webhooks
     path("keys", keys.key_list, name="keys"),
     path("keys/new", keys.new, name="key_new"),
     path("keys/<str:prefix>/rotate", keys.rotate, name="key_rotate"),
@@ -44,21 +44,14 @@ urlpatterns = [
     path("webhooks/<str:endpoint_id>/delete", webhooks.delete, name="webhook_delete"),
     path("webhooks/<str:endpoint_id>/deliveries", webhooks.deliveries, name="deliveries"),
     path("webhooks/<str:endpoint_id>/deliveries/<str:delivery_id>/replay", webhooks.replay, name="delivery_replay"),
+    # people and what they did
+    path("team", team.people, name="team"),
+    path("team/invite", team.invite, name="team_invite"),
+    path("team/resend", team.resend, name="team_resend"),
+    path("team/take-back", team.take_back, name="team_take_back"),
+    path("team/role", team.role, name="team_role"),
+    path("team/remove", team.remove, name="team_remove"),
+    path("team/leave", team.leave, name="team_leave"),
     path("trail", trail.trail_list, name="trail"),
     path("trail/csv", trail.as_csv, name="trail_csv"),
-from batches.web import billing, invoices, listing, paying, usage
-
-urlpatterns = [
-    path("batches", listing.batch_list, name="batches"),
-    path("usage", usage.usage, name="usage"),
-    path("usage.csv", usage.usage_csv, name="usage.csv"),
-    path("billing", billing.billing, name="billing"),
-    path("billing/prices", billing.prices, name="prices"),
-    path("billing/ledger", invoices.ledger, name="ledger"),
-    path("billing/invoices/<str:invoice_id>", invoices.invoice, name="invoice"),
-    path("billing/invoices/<str:invoice_id>/csv", invoices.invoice_csv, name="invoice.csv"),
-    path("billing/invoices/<str:invoice_id>/pdf", invoices.invoice_pdf, name="invoice.pdf"),
-    path("billing/payment_method", paying.payment_method, name="payment_method"),
-    path("billing/credits", paying.buy, name="credits"),
-    path("billing/portal", paying.portal, name="portal"),
 ]

@@ -11,10 +11,13 @@ register = template.Library()
 PAGES = (
     ("batches", "Batches"),
     ("upload", "New batch"),
+    ("usage", "Usage"),
+    ("billing", "Billing"),
+    ("keys", "API keys"),
+    ("webhooks", "Webhooks"),
     ("team", "Team"),
+    ("trail", "Audit trail"),
 )
-PAGES = (("batches", "Batches"), ("keys", "API keys"), ("webhooks", "Webhooks"), ("trail", "Audit trail"))
-PAGES = (("batches", "Batches"), ("usage", "Usage"), ("billing", "Billing"))
 
 
 @register.filter
