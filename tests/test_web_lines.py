@@ -10,8 +10,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from batches import files, tasks
-from batches.core import showing
+from batches import files, recording, tasks
+from batches.core import rendering, showing
+from batches.core.answers import Verdict
 from batches.core.states import Status
 from batches.models import Batch, File, Result, Slice
 from batches.web import line
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any databas
 
 MOST_QUERIES = 10
 TOKEN = "0" * 32
+SCRIPTS = 2  # of every page: htmx, and ours
 
 
 def page(batch: Batch, rest: str) -> str:
@@ -371,22 +373,43 @@ def test_few_lines_are_read_at_once(owner: Person, monkeypatch: pytest.MonkeyPat
 
 def test_naughty_strings_are_text(owner: Person, witness: Witness, work: Work) -> None:
     """As custom_id, prompt, answer and error message: the tags of the pages are those of plain texts."""
-    some = [each for each in NAUGHTY if each.isprintable() and each.strip()][::2]
+    some = [each for each in NAUGHTY if each.isprintable() and each.strip()][::3]
     body = {"model": "witness", "messages": [{"role": "user", "content": "line:x fault:422"}]}
     lines = [{"custom_id": each, "body": body | {"user": each}} for each in some]
     batch = ended(owner, work, lines)
-    assert batch.failed == len(some) > 150
+    assert batch.failed == len(some) > 100
     client = member(owner.tenant)
     pages = [client.get(page(batch, f"lines?after={after}")) for after in range(0, len(some), 50)]
     html = unescape("".join(answer.content.decode() for answer in pages))
     assert [each for each in some if each not in html] == []
     wanted, found = None, []
-    for number in range(1, len(some) + 1, 7):
+    for number in range(1, len(some) + 1, 15):
         answer = client.get(page(batch, f"lines/{number}")).content.decode()
         found.append([tag for tag in Tags(answer).found if tag[0] != "a"])
         wanted = wanted or found[0]
         assert json.dumps(some[number - 1], ensure_ascii=False)[1:-1] in unescape(answer)
     assert all(each == wanted for each in found)
+
+
+def test_naughty_answers_and_messages_are_text(owner: Person) -> None:
+    some = [each for each in NAUGHTY if "<" in each and each.isprintable()]
+    [batch] = make_batches(owner.tenant, status=Status.IN_PROGRESS, total=len(some))
+    records = []
+    for number, each in enumerate(some, 1):
+        told = {"choices": [{"message": {"role": each, "content": each}}], "error": {"message": each}}
+        status = 400 + number if number < 4 else 418
+        verdict = Verdict(True, status=status, body=json.dumps(told).encode())
+        body = rendering.render(batch.secret, number, b'"x"', verdict)
+        records.append(recording.Record(body, number, each[:512], status, "upstream_error"))
+    recording.record(batch, recording.pack(records), clock.now())
+    client = member(owner.tenant)
+    html = client.get(page(batch, "digest")).content.decode()
+    assert all(each in unescape(html) for each in some[:3])
+    assert [tag for tag, _ in Tags(html).found].count("script") == SCRIPTS
+    pages = [client.get(page(batch, f"lines/{number}")).content.decode() for number in range(4, len(some) + 1, 12)]
+    assert all(each in unescape(shown) for each, shown in zip(some[3::12], pages, strict=True))
+    tags = [[tag for tag in Tags(shown).found if tag[0] != "a"] for shown in pages]
+    assert all(each == tags[0] for each in tags)
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------

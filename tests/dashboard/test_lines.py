@@ -72,7 +72,7 @@ def test_why_lines_failed_and_again(chromium: Browser, web_server: str, owner: P
 def test_in_the_dark_and_on_a_phone(chromium: Browser, web_server: str, owner: Person, batch: Batch) -> None:
     user = browser.person_of(owner.tenant)
     with browser.tab(chromium, web_server, user, color_scheme="dark", viewport=browser.PHONE) as tab:
-        for rest in ("digest", "lines", "lines?name=moved", "lines/1", "lines/3"):
+        for rest in ("digest", "lines?name=moved", "lines/3"):
             shown = tab.open(page(batch, rest))
             assert tab.accessible() == []
             assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), rest
