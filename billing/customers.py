@@ -4,9 +4,10 @@ from typing import Any
 
 from django.db import transaction
 
-from billing import ledger
+from billing import ledger, money, prices
 from billing.ledger import Kind
-from billing.models import Customer, LedgerEntry
+from billing.models import Customer, LedgerEntry, TenantDiscount
+from tenants import clock, trail
 
 
 class Posted(ValueError):
@@ -18,14 +19,34 @@ def of(tenant: int) -> Customer:
     return Customer.objects.get_or_create(tenant_id=tenant)[0]
 
 
-def change(tenant: int, **columns: Any) -> None:
-    """Change these columns. A limit that becomes another one is told of anew."""
+def change(tenant: int, actor: str, **columns: Any) -> None:
+    """Change these columns, on the tenant's trail. A limit that becomes another one is told of anew."""
     of(tenant)
     with transaction.atomic():
         row = Customer.objects.select_for_update(no_key=True).get(pk=tenant)
+        differences = trail.differences(_said(row, columns), _said(Customer(**columns), columns))
         if columns.get("monthly_limit", row.monthly_limit) != row.monthly_limit:
             columns |= {"alerted_month": None, "alerted_percent": 0}
         Customer.objects.filter(pk=tenant).update(**columns)
+        if differences:
+            trail.record(row.tenant, actor, "customer.changed", row.tenant.name, **differences)
+
+
+def _said(row: Customer, columns: dict[str, Any]) -> dict[str, Any]:
+    """These columns for the trail."""
+    limit = None if row.monthly_limit is None else money.usd(row.monthly_limit)
+    said = {"prepaid": ("prepaid", row.prepaid), "monthly_limit": ("monthly_limit_usd", limit)}
+    return dict(said[name] for name in columns)
+
+
+def discount(row: TenantDiscount, actor: str) -> None:
+    """Store a new discount of a tenant's own, in force from now, on its trail."""
+    before = prices.own_discount(row.tenant_id, clock.now())
+    with transaction.atomic():
+        row.save()
+        differences = trail.differences({"discount_percent": before}, {"discount_percent": row.discount})
+        if differences:
+            trail.record(row.tenant, actor, "customer.changed", row.tenant.name, **differences)
 
 
 def give(tenant: int, pico: int, reference: str, note: str = "", paid: bool = False) -> bool:

@@ -77,5 +77,10 @@ def changed(request: HttpRequest, before: dict[str, Any], place: Membership) -> 
         added(request, place)
     elif before["role"] != place.role:
         trail.record(
-            place.tenant, email(request), "member.changed", place.user.email, before=before["role"], after=place.role
+            place.tenant,
+            email(request),
+            "member.role_changed",
+            place.user.email,
+            before=before["role"],
+            after=place.role,
         )

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 
 from billing import customers, money
 from billing.models import Customer
+from tenants import trail_admin
 from tenants.admin import ReadOnly
 
 
@@ -54,7 +55,8 @@ class CustomerAdmin(ReadOnly):
         return request.user.has_perm("billing.change_customer")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        customers.change(obj.pk, **{name: form.cleaned_data[name] for name in form.changed_data})
+        columns = {name: form.cleaned_data[name] for name in form.changed_data}
+        customers.change(obj.pk, trail_admin.email(request), **columns)
 
     @admin.display(description="monthly limit, USD", ordering="monthly_limit")
     def limit_usd(self, customer: Customer) -> str | None:

@@ -6,8 +6,9 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 
-from billing import money
+from billing import customers, money
 from billing.models import Price, TenantDiscount
+from tenants import trail_admin
 from tenants.admin import ReadOnly
 
 
@@ -88,3 +89,6 @@ class TenantDiscountAdmin(ReadOnly):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("billing.add_tenantdiscount")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        customers.discount(obj, trail_admin.email(request))

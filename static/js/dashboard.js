@@ -38,7 +38,13 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copies]");
   if (!button) return;
   const source = document.querySelector(button.dataset.copies);
-  await navigator.clipboard.writeText(source.value ?? source.textContent);
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(source.value ?? source.textContent);
+  } else { // over plain http there is none: mark it, for the keyboard
+    getSelection().selectAllChildren(source);
+    source.select?.();
+    return;
+  }
   const before = button.textContent;
   button.textContent = "Copied";
   setTimeout(() => { button.textContent = before; }, 2000);

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from billing import customers, ledger, money, prices
 from billing.models import TenantDiscount
-from tenants import clock
+from tenants import clock, trail
 from tenants.management.console import VerbCommand, shown_time, tenant_named, whole_number
 from tenants.models import Tenant
 
@@ -38,9 +38,10 @@ class Command(VerbCommand):
             columns["monthly_limit"] = None if monthly_limit == NONE else monthly_limit
         with transaction.atomic():
             if columns:
-                customers.change(tenant.pk, **columns)
+                customers.change(tenant.pk, trail.OPERATOR, **columns)
             if discount is not None:
-                TenantDiscount.objects.create(tenant=tenant, discount=None if discount == NONE else discount)
+                percent = discount if isinstance(discount, int) else None
+                customers.discount(TenantDiscount(tenant=tenant, discount=percent), trail.OPERATOR)
         self.say(_shown(tenant))
 
     def show(self, name: str) -> None:
