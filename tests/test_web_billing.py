@@ -157,6 +157,9 @@ def test_the_ledger_is_what_the_api_says(owner: Person, october: Invoice) -> Non
         row[1] for row in found
     }
     assert [row[5] for row in found if "welcome" in row[2]] == ["2026-10"]
+    assert html.count(f'href="{address(owner, f"/invoices/{october.public_id}")}"') == 1 + sum(
+        "-10" in row[5] for row in found
+    )
     [correction] = rows(shown(client, address(owner, "/ledger?kind=correction")), "data-entry")
     assert "batch_3" in correction[2] and "It was ours." in correction[2]
     about = rows(shown(client, address(owner, "/ledger?reference=batch_3")), "data-entry")

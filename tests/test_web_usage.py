@@ -103,7 +103,8 @@ def test_a_long_time_is_drawn_by_month_and_many_models_as_one() -> None:
 
 
 def test_all_of_it_as_csv(owner: Person, page: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(usage, "PIECE", 2)
+    monkeypatch.setattr(usage, "SPOOL", 10)
+    monkeypatch.setattr(usage, "PIECE", 7)
     answer: Any = member(owner.tenant).get(f"{page}.csv?{SPAN}")
     text = b"".join(answer.streaming_content).decode()
     assert answer["Content-Disposition"] == 'attachment; filename="usage_2026-10-30_2026-11-02.csv"'
