@@ -140,6 +140,17 @@ ROUTES = {
     "t/<str:tenant_id>/billing/payment_method": Route("POST", "people"),
     "t/<str:tenant_id>/billing/credits": Route("POST", "people"),
     "t/<str:tenant_id>/billing/portal": Route("POST", "people"),
+    "t/<str:tenant_id>/batches/rows": Route(READ, "people", queries=(("after", "batch_id"),)),
+    "t/<str:tenant_id>/batches/<str:batch_id>": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/head": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/charts": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/output": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/errors": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/receipts": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/manifest": Route(READ, "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/cancel": Route("POST", "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/resume": Route("POST", "people"),
+    "t/<str:tenant_id>/batches/<str:batch_id>/retry": Route("POST", "people"),
     "account/": Route("", "library"),
     "account/2fa/": Route("", "library"),
     "admin/": Route("", "staff"),
@@ -351,7 +362,8 @@ class Walk:
         answer.said = told(answer, an_id).replace(cell.address.partition("?")[0], "{address}")  # where to go on to
         if "x-request-id" not in answer or answer.status_code >= 500:
             self.note(cell, answer, "broke")
-        if any(secret in answer.said for secret in self.secrets):
+        said = answer.said.replace(cell.address.partition("?")[0], "")  # which names what the id is of, too
+        if any(secret in said for secret in self.secrets):
             self.note(cell, answer, "leaked")
         return answer
 

@@ -1,6 +1,8 @@
 """The pages for people: signing in, and the list of one's own batches."""
 
+import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -21,7 +23,8 @@ from tests.conftest import Person
 
 pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
 
-MOST_QUERIES = 5
+MOST_QUERIES = 6
+COPIED = ("tenant", "input_file", "endpoint", "created_at", "deadline", "total")
 NAUGHTY = '<script>alert("1")</script>&"\' Ünïcode'
 
 
@@ -125,7 +128,7 @@ def test_every_status_has_its_looks(owner: Person, status: Status) -> None:
     assert f'<span class="pill {looks.LOOKS[status]}">{label}</span>' in html
     assert ">1.2345<" in html and "2 failed" in html
     assert ('value="5" max="10"' in html) == (status != Status.FAILED)
-    assert ("several" in html) == (status not in listing.UNREAD)
+    assert ("several" in html) == (status not in looks.UNREAD)
 
 
 @pytest.mark.parametrize("reason", looks.PAUSES)
@@ -136,22 +139,131 @@ def test_a_paused_batch_says_so_and_why(owner: Person, reason: str) -> None:
     assert f"3 of 10 · {looks.PAUSES[reason]}" in html
 
 
-def test_sixty_batches_are_two_pages_and_cost_no_more_queries(owner: Person, outsider: Person) -> None:
-    batches, page = make_batches(owner.tenant), f"/t/{owner.tenant.public_id}/batches"
+def test_a_thousand_batches_cost_no_more_queries_than_one(owner: Person, outsider: Person) -> None:
+    [first], page = make_batches(owner.tenant), f"/t/{owner.tenant.public_id}/batches"
     client = member(owner.tenant, outsider.tenant)
     shown(client, page)
     with CaptureQueriesContext(connection) as alone:
         shown(client, page)
-    batches += make_batches(owner.tenant, 59)
+    copies = [Batch(**{name: getattr(first, name) for name in COPIED}, model=f"m{n % 7}") for n in range(999)]
+    batches = [first, *Batch.objects.bulk_create(copies)]
     with CaptureQueriesContext(connection) as crowded:
-        first = shown(client, page)
+        newest = shown(client, page)
     with CaptureQueriesContext(connection) as further:
-        second = shown(client, f"{page}?after={batches[10].public_id}")
+        older = shown(client, f"{page}?after={batches[950].public_id}&status=active&q=in&model=m3")
     assert len(alone) == len(crowded) <= MOST_QUERIES and len(further) <= MOST_QUERIES
-    assert [batch for batch in batches if f">{batch.public_id}<" in first] == batches[10:]
-    assert [batch for batch in batches if f">{batch.public_id}<" in second] == batches[:10]
-    assert f"?after={batches[10].public_id}" in first and "Older" not in second and "Newest" in second
-    assert "no older batches" in shown(client, f"{page}?after={batches[0].public_id}")
+    assert [batch for batch in batches if f">{batch.public_id}<" in newest] == batches[950:]
+    assert f"?after={batches[950].public_id}" in newest
+    found = [batch.public_id for batch in batches if f">{batch.public_id}<" in older]
+    assert found == [batch.public_id for batch in batches[:950] if batch.model == "m3"][-50:]
+    oldest = shown(client, f"{page}?after={batches[50].public_id}")
+    assert "Older" not in oldest and "Newest" in oldest and f">{first.public_id}<" in oldest
+    assert "no older batches" in shown(client, f"{page}?after={first.public_id}")
+
+
+def rows(client: Client, page: str) -> str:
+    """The address that the page's rows are asked for at again; empty when they are not."""
+    found = re.search(r'hx-get="([^"]*/batches/rows[^"]*)" hx-trigger="every (\d+)s"', shown(client, page))
+    return f"{unescape(found[1])} {found[2]}" if found else ""
+
+
+def test_rows_are_asked_for_again_while_they_move(owner: Person, outsider: Person) -> None:
+    batches, page = make_batches(owner.tenant, 2, status=Status.IN_PROGRESS), f"/t/{owner.tenant.public_id}/batches"
+    make_batches(outsider.tenant)
+    client = member(owner.tenant)
+    address, seconds = rows(client, page).split()
+    assert int(seconds) == 2
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(address).status_code == 204, "nothing has changed"
+    assert len(captured) == 4, "session, person, seat, and the rows"
+    Batch.objects.filter(pk=batches[0].pk).update(completed=7)
+    changed = client.get(address).content.decode()
+    assert changed.startswith("<tbody") and "7 of 10" in changed and "<html" not in changed
+    Batch.objects.update(status=Status.COMPLETED)
+    ended = client.get(address).content.decode()
+    assert ">Completed<" in ended and 'hx-trigger="every 15s"' in ended, "a new one may come"
+    assert not rows(client, f"{page}?after={batches[1].public_id}")
+    [new] = make_batches(owner.tenant, filename="new.jsonl")
+    assert "new.jsonl" in client.get(address).content.decode()
+    Batch.objects.filter(pk=new.pk).update(status=Status.CANCELLED)
+    active, _ = rows(client, f"{page}?status=cancelled").split()
+    Batch.objects.filter(pk=new.pk).update(status=Status.EXPIRED)
+    assert client.get(active)["HX-Refresh"] == "true", "none is left: the page says so"
+
+
+def test_the_first_batch_replaces_the_lesson(owner: Person) -> None:
+    client, page = member(owner.tenant), f"/t/{owner.tenant.public_id}/batches"
+    address, _ = rows(client, page).split()
+    assert client.get(address).status_code == 204
+    make_batches(owner.tenant)
+    assert client.get(address)["HX-Refresh"] == "true"
+
+
+def names(html: str) -> set[str]:
+    return set(re.findall(r'<a class="file"[^>]*>([^<]*)</a>', html))
+
+
+def test_batches_are_found_by_state_model_and_name(owner: Person, outsider: Person) -> None:
+    make_batches(outsider.tenant, filename="one-foreign.jsonl")
+    those: dict[str, dict[str, Any]] = {
+        "one.jsonl": {"status": Status.COMPLETED},
+        "one-more.jsonl": {"status": Status.FAILED, "model": None},
+        "100%_sure.jsonl": {"status": Status.EXPIRED},
+        "two.jsonl": {"status": Status.IN_PROGRESS, "paused_reason": "max_cost_usd", "model": "a&b"},
+        "three.jsonl": {"status": Status.CANCELLING},
+        "four.jsonl": {"status": Status.CANCELLED},
+    }
+    for name, fields in those.items():
+        make_batches(owner.tenant, filename=name, **fields)
+    client, page = member(owner.tenant), f"/t/{owner.tenant.public_id}/batches"
+    an_id = Batch.objects.get(input_file__filename="four.jsonl").public_id
+    for query, wanted in {
+        "": {"one", "one-more", "100%_sure", "two", "three", "four"},
+        "status=active": {"two", "three"},
+        "status=paused": {"two"},
+        "status=completed": {"one"},
+        "status=failed": {"one-more"},
+        "status=expired": {"100%_sure"},
+        "status=cancelled": {"four"},
+        "model=a%26b": {"two"},
+        "q=ONE": {"one", "one-more"},
+        "q=one&status=completed": {"one"},
+        "q=%25_s": {"100%_sure"},
+        "q=%25": {"100%_sure"},
+        f"q={an_id[:12]}": {"four"},
+        f"q={an_id}&status=&model=&after=": {"four"},
+        "q=one%00": set(),
+        "model=%00": set(),
+        "q=nothing%3Cb%3E": set(),
+        "model=" + "m" * 5000: set(),
+    }.items():
+        html = shown(client, f"{page}?{query}")
+        assert {name.removesuffix(".jsonl") for name in names(html)} == wanted, query
+        assert wanted or ("No batch is like that" in html and "Send your first" not in html)
+    assert "nothing&lt;b&gt;" in shown(client, f"{page}?q=nothing%3Cb%3E")
+    assert client.get(page, {"status": "asleep"}).status_code == 400
+    assert client.get(f"{page}/rows", {"status": "asleep"}).status_code == 400
+
+
+def test_who_finds_nothing_may_look_further_back(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "LOOKED", 3)
+    make_batches(owner.tenant, 1, filename="old.jsonl")
+    batches = make_batches(owner.tenant, 4)
+    client, page = member(owner.tenant), f"/t/{owner.tenant.public_id}/batches"
+    html = shown(client, f"{page}?q=old")
+    assert not names(html) and "None of the latest 3 batches" in html
+    further = f"?q=old&amp;after={batches[1].public_id}"
+    assert further in html
+    html = shown(client, page + unescape(further))
+    assert names(html) == {"old.jsonl"} and "Look further" not in html
+    assert "Look further" not in shown(client, page)
+
+
+def test_an_end_that_is_foreseen_is_said_in_words(owner: Person) -> None:
+    soon = timezone.now() + timedelta(minutes=12, seconds=30)
+    make_batches(owner.tenant, status=Status.IN_PROGRESS, expected_at=soon)
+    html = shown(member(owner.tenant))
+    assert f'datetime="{soon:%Y-%m-%dT%H:%M:%S}+00:00"' in html and ">in 12 min</time>" in html
 
 
 def test_who_has_no_tenant_is_told_what_to_do(owner: Person) -> None:
@@ -188,3 +300,20 @@ def test_the_sweep_drops_sessions_that_have_ended(owner: Person) -> None:
     ended.create()
     sweeping.sweep()
     assert Session.objects.count() == 1 and shown(client)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "under 1 s"), (42, "42 s"), (90, "1 min 30 s"), (720, "12 min"), (12_000, "3 h 20 min"), (7200, "2 h"),
+     (86_400, "1 d"), (100_000, "1 d 3 h")],
+)  # fmt: skip
+def test_times_are_as_long_as_they_need_to_be(seconds: float, words: str) -> None:
+    assert looks.lasted(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-5, "any moment"), (3, "any moment"), (44, "in 40 s"), (779, "in 12 min"), (7205, "in 2 h")]
+)
+def test_forecasts_are_no_finer_than_they_are(seconds: int, words: str) -> None:
+    now = timezone.now()
+    assert looks.ahead(now + timedelta(seconds=seconds), now) == words

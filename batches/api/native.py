@@ -5,25 +5,23 @@ A POST is given its Attempt by `once`: what is sent again is answered, not done 
 
 from django.db import DatabaseError
 from django.db.models import Q
-from django.http import HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase
 from rest_framework.decorators import api_view, parser_classes
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches import intake, lifecycle, retries, uploads
-from batches.api import downloads, fields, paging, repeats, serializers
+from batches.api import fields, outputs, paging, repeats, serializers
 from batches.api.finding import batch as _batch
-from batches.api.finding import not_complete
 from batches.api.finding import of_tenant as _of_tenant
 from batches.core import states
-from batches.core.states import TERMINAL, Status
+from batches.core.states import Status
 from batches.idempotency import Attempt
 from tenants.errors import Refused
 
 FIELDS = {"endpoint", "metadata", "on_invalid_line", *fields.CAPS}  # of the form, beside the file
 QUERY = {"limit", "after", "status"}
-FLAG = "Send true or false."
 once = repeats.once(lambda request, batch_id: serializers.native(_batch(request, batch_id)))
 
 
@@ -46,30 +44,14 @@ def output(request: Request, batch_id: str) -> HttpResponseBase:
     """Every line's result in input order; with ?partial=true what is committed so far, with ?merged=true a retry's
     original in one with it."""
     found = _batch(request, batch_id)
-    partial, merged = _output_asked(request)
-    if merged and found.retry_of_id and found.results_file is not None:
-        return downloads.stream(request, retries.merged(found), f"{found.public_id}_merged.jsonl")
-    if found.results_file is not None:
-        return downloads.send(request, found.results_file)
-    if found.status == Status.FAILED:
-        raise Refused(409, "batch_failed", "The batch never ran: see its errors. There is no output.")
-    if partial:
-        return downloads.partial(found)
-    raise not_complete(found, " Add ?partial=true for what is done so far.")
+    return outputs.output(request, found, request.query_params)
 
 
 @api_view(["GET", "HEAD"])
 def errors(request: Request, batch_id: str) -> HttpResponseBase:
     """The failed lines alone; empty when there are none."""
     fields.query(request)
-    found = _batch(request, batch_id)
-    if found.status not in TERMINAL:
-        raise not_complete(found)
-    if found.status == Status.FAILED:
-        raise Refused(409, "batch_failed", "The batch never ran: see its errors. There are no failed lines.")
-    if found.error_file is None:
-        return StreamingHttpResponse(iter(()), content_type=downloads.JSONL)
-    return downloads.send(request, found.error_file)
+    return outputs.errors(request, _batch(request, batch_id))
 
 
 @api_view(["POST"])
@@ -110,23 +92,6 @@ def retry(request: Request, attempt: Attempt, batch_id: str) -> Response:
     found = _batch(request, batch_id)
     attempt.name(caps, *([sorted(some)] if some else []))
     return Response(serializers.native(serializers.made(retries.retry(found, attempt, some, **caps))))
-
-
-def _output_asked(request: Request) -> tuple[bool, bool]:
-    """The queries `partial` and `merged`."""
-    fields.query(request, "partial", "merged")
-    partial = _flag(request, "partial", Refused(400, "invalid_partial", FLAG, param="partial"))
-    merged = _flag(request, "merged", Refused(400, "invalid_merged", FLAG, param="merged"))
-    if partial and merged:
-        raise Refused(400, "invalid_merged", "merged is for the end: leave partial out.", param="merged")
-    return partial, merged
-
-
-def _flag(request: Request, name: str, refused: Refused) -> bool:
-    value = request.query_params.get(name, "false")
-    if value not in ("true", "false"):
-        raise refused
-    return value == "true"
 
 
 @once
