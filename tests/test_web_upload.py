@@ -152,7 +152,7 @@ def test_a_form_that_is_sent_twice_makes_one_batch(owner: Person, witness: Witne
     file = uploaded(client, owner)
     first, second = (client.post(at(owner, "upload"), form(file, metadata="a=1")) for _ in range(2))
     batch = Batch.objects.get()
-    assert first["Location"] == second["Location"] == at(owner, f"batches/{batch.public_id}/lines")
+    assert first["Location"] == second["Location"] == at(owner, f"batches/{batch.public_id}")
     assert (batch.api_key, batch.metadata, batch.input_file) == (None, '{"a": "1"}', file)
     assert client.post(at(owner, "upload"), form(file, token="another")).status_code == 302
     assert Batch.objects.count() == 2

@@ -11,11 +11,11 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from batches import codes, lines
-from batches.api.downloads import Transfer
 from batches.core import showing
 from batches.core.states import ACTIVE, Status
 from batches.digest import NEVER_RUN
 from batches.models import Batch, Result
+from batches.transfers import Transfer
 from batches.web import finding
 from batches.web.line_list import ALL, LAST, of_outcome, outcome
 from batches.web.looks import cents

@@ -10,8 +10,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from batches import files, intake, preflight, uploads
-from batches.api import downloads, fields
+from batches import files, intake, preflight, transfers, uploads
+from batches.api import fields
 from batches.core.requests import ENDPOINTS
 from batches.idempotency import Attempt, Replayed
 from batches.models import Batch, File
@@ -102,7 +102,7 @@ def example(request: HttpRequest, seat: Seat) -> HttpResponse:
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     response = HttpResponse(text, content_type="application/jsonl")
-    response["Content-Disposition"] = downloads.disposition("example.jsonl")
+    response["Content-Disposition"] = transfers.disposition("example.jsonl")
     return response
 
 
@@ -121,7 +121,7 @@ def _submit(request: HttpRequest, seat: Seat) -> HttpResponse:
         batch_id = replayed.object_id
     except Refused as refused:
         return _page(request, seat, {name: given.get(name, "") for name in ("file", *OPTIONS)}, refused)
-    return redirect("lines", seat.tenant.public_id, batch_id)
+    return redirect("batch", seat.tenant.public_id, batch_id)
 
 
 def _made(seat: Seat, file_id: str, given: Any, token: str) -> str:

@@ -2,11 +2,38 @@
 
 from django.urls import path
 
-from batches.web import billing, digest, invoices, line, line_list, listing, paying, upload, usage, webhooks
+from batches.web import (
+    acting,
+    billing,
+    charts,
+    digest,
+    handing,
+    invoices,
+    line,
+    line_list,
+    listing,
+    page,
+    paying,
+    upload,
+    usage,
+    webhooks,
+)
 from tenants.web import keys, team, trail
 
 urlpatterns = [
+    # the list, and a batch
     path("batches", listing.batch_list, name="batches"),
+    path("batches/rows", listing.batch_rows, name="batch_rows"),
+    path("batches/<str:batch_id>", page.batch_page, name="batch"),
+    path("batches/<str:batch_id>/head", page.batch_head, name="batch_head"),
+    path("batches/<str:batch_id>/charts", charts.batch_charts, name="batch_charts"),
+    path("batches/<str:batch_id>/output", handing.output, name="batch_output"),
+    path("batches/<str:batch_id>/errors", handing.errors, name="batch_errors"),
+    path("batches/<str:batch_id>/receipts", handing.receipts, name="batch_receipts"),
+    path("batches/<str:batch_id>/manifest", handing.manifest, name="batch_manifest"),
+    path("batches/<str:batch_id>/cancel", acting.cancel, name="batch_cancel"),
+    path("batches/<str:batch_id>/resume", acting.resume, name="batch_resume"),
+    path("batches/<str:batch_id>/retry", acting.retry, name="batch_retry"),
     # a batch's errors and lines
     path("batches/<str:batch_id>/digest", digest.digest, name="digest"),
     path("batches/<str:batch_id>/digest/retry", digest.retry_cause, name="retry_cause"),
@@ -54,19 +81,4 @@ urlpatterns = [
     path("team/leave", team.leave, name="team_leave"),
     path("trail", trail.trail_list, name="trail"),
     path("trail/csv", trail.as_csv, name="trail_csv"),
-from batches.web import acting, charts, handing, listing, page
-
-urlpatterns = [
-    path("batches", listing.batch_list, name="batches"),
-    path("batches/rows", listing.batch_rows, name="batch_rows"),
-    path("batches/<str:batch_id>", page.batch_page, name="batch"),
-    path("batches/<str:batch_id>/head", page.batch_head, name="batch_head"),
-    path("batches/<str:batch_id>/charts", charts.batch_charts, name="batch_charts"),
-    path("batches/<str:batch_id>/output", handing.output, name="batch_output"),
-    path("batches/<str:batch_id>/errors", handing.errors, name="batch_errors"),
-    path("batches/<str:batch_id>/receipts", handing.receipts, name="batch_receipts"),
-    path("batches/<str:batch_id>/manifest", handing.manifest, name="batch_manifest"),
-    path("batches/<str:batch_id>/cancel", acting.cancel, name="batch_cancel"),
-    path("batches/<str:batch_id>/resume", acting.resume, name="batch_resume"),
-    path("batches/<str:batch_id>/retry", acting.retry, name="batch_retry"),
 ]

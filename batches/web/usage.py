@@ -19,8 +19,8 @@ from batches.web import charting
 from batches.web.charting import Part
 from batches.web.figures import dollars, percent
 from billing import money
-from billing.statement import plain
 from tenants.errors import Refused
+from tenants.spreadsheet import plain
 from tenants.web.access import Seat, seat
 
 BY = {"day": "Day and model", "model": "Model", "key": "API key"}
