@@ -38,6 +38,7 @@ class Row(NamedTuple):
     """An endpoint as the pages show it."""
 
     endpoint: WebhookEndpoint
+    origin: str  # of the URL, without the path that may hold a secret: for readers
     events: list[str]
     state: str
     look: str
@@ -254,7 +255,8 @@ def _row(found: WebhookEndpoint, last: WebhookDelivery | None = None) -> Row:
             state, look = "Gone", "bad"
         case _:
             state, look = "Disabled", "still"
-    return Row(found, events, state, look, _delivered(last, found, clock.now()) if last else None)
+    sent = _delivered(last, found, clock.now()) if last else None
+    return Row(found, addresses.origin(found.url), events, state, look, sent)
 
 
 def _delivered(delivery: WebhookDelivery, found: WebhookEndpoint, now: Any) -> Sent:
