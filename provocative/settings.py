@@ -133,6 +133,9 @@ MFA_FORMS = {
     "reauthenticate": "tenants.web.signing_in.ReauthenticateByCode",
     "activate_totp": "tenants.web.signing_in.ActivateTOTP",
     "add_webauthn": "tenants.web.signing_in.AddWebAuthn",
+    "login_webauthn": "tenants.web.signing_in.LoginWebAuthn",
+    "authenticate_webauthn": "tenants.web.signing_in.AuthenticateWebAuthn",
+    "reauthenticate_webauthn": "tenants.web.signing_in.ReauthenticateWebAuthn",
     "edit_webauthn": "tenants.web.signing_in.EditWebAuthn",
 }
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]

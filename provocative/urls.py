@@ -81,6 +81,8 @@ urlpatterns = [
     path("invitations/<str:secret>", joining.opened, name="invitation_link"),
     path("account/", profile.page, name="account"),
     path("account/email/", profile.closed, name="account_email"),
+    path("account/confirm-email/", profile.closed),
+    path("account/confirm-email/<path:rest>", profile.closed),
     path("account/", include("allauth.account.urls")),
     path("account/2fa/", include("allauth.mfa.urls")),
     path("admin/", admin.site.urls),

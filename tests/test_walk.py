@@ -151,6 +151,8 @@ ROUTES = {
     "t/<str:tenant_id>/batches/<str:batch_id>/cancel": Route("POST", "people"),
     "t/<str:tenant_id>/batches/<str:batch_id>/resume": Route("POST", "people"),
     "t/<str:tenant_id>/batches/<str:batch_id>/retry": Route("POST", "people"),
+    "account/confirm-email/": Route(READ, "people"),
+    "account/confirm-email/<path:rest>": Route(READ, "people"),
     "account/": Route("", "library"),
     "account/2fa/": Route("", "library"),
     "admin/": Route("", "staff"),
@@ -166,6 +168,7 @@ UNKNOWN = {
     "secret": "0" * 43,
     "email": "nobody@example.com",
     "prefix": "pk-prov-00000000",
+    "rest": "MQ:1",
 }
 OWNER = ("owner", "secret-name")  # its name before and after it became a secret
 

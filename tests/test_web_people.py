@@ -14,6 +14,7 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as totp
 from django.core import mail
+from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test import Client
@@ -260,6 +261,40 @@ def test_a_mail_server_that_is_away_is_told_and_undoes_nothing(
     assert client.post("/account/password/change/", form).status_code == 302
     said = text(client.post(f"{page}/invite", {"email": "bob@example.com", "role": "reader"}, follow=True))
     assert "No mail can be sent now" in said and "Open invitations" in said
+
+
+JUNK = (
+    "", "{}", "[]", "null", "NaN", "[" * 100_000, "9" * 5_000, "\x00", '{"id": 1e400}', '{"id": "\\ud800"}',
+    '{"id": "\\u0000", "rawId": "x", "type": "public-key", "response": {}}',
+    '{"id": "AA", "rawId": "AA", "type": "public-key", "response": {"clientDataJSON": "e30", "attestationObject": "AA"}}',
+    ('{"id": "AA", "rawId": "AA", "type": "public-key", "response": {"clientDataJSON": "e30", "authenticatorData": "AA",'
+    ' "signature": "AA", "userHandle": "AA"}}'),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_junk_in_place_of_an_address_a_code_or_a_key(ada: User, begun: bool) -> None:
+    totp.TOTP.activate(ada, SECRET)
+    stranger, halfway, here = Client(), Client(), browser_of(ada)
+    sign_in(halfway, ada.email)
+    here.post("/account/reauthenticate/", {"password": PASSWORD})
+    if begun:
+        stranger.get("/account/2fa/webauthn/login/", headers={"Accept": "application/json"})
+        halfway.get("/account/2fa/authenticate/")
+        here.get("/account/2fa/webauthn/add/")
+    for junk in JUNK:
+        cache.clear()  # the attempts
+        for client, address, names in (
+            (stranger, "/account/2fa/webauthn/login/", "credential"),
+            (stranger, LOGIN, "login password next"),
+            (stranger, "/account/password/reset/", "email"),
+            (halfway, "/account/2fa/authenticate/", "credential"),
+            (halfway, "/account/2fa/authenticate/", "code"),
+            (here, "/account/2fa/webauthn/add/", "credential name"),
+        ):
+            answer = client.post(address, dict.fromkeys(names.split(), junk))
+            assert answer.status_code in (200, 302), (address, junk)
+    assert not Authenticator.objects.filter(type="webauthn").exists()
 
 
 # --- the team ---------------------------------------------------------------------------------------------------------

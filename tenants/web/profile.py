@@ -28,6 +28,6 @@ def page(request: HttpRequest) -> HttpResponse:
 
 @never_cache
 @login_required
-def closed(request: HttpRequest) -> HttpResponse:
-    """In place of allauth's page of addresses: the operator changes one."""
+def closed(request: HttpRequest, rest: str = "") -> HttpResponse:
+    """In place of allauth's pages of addresses: the operator changes one."""
     return render(request, "account/closed.html")

@@ -1,6 +1,7 @@
 """How people sign in, as django-allauth asks: by e-mail address, invited; and our words for what it says."""
 
 import logging
+import struct
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +13,7 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.base import forms as mfa_forms
 from allauth.mfa.totp import forms as totp_forms
 from allauth.mfa.webauthn import forms as webauthn_forms
+from django import forms
 from django.http import HttpRequest
 
 from tenants.errors import Refused
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 
 MAILS = "30/h/user"  # that a person has sent to addresses of their choice
 WAIT = "Too many wrong attempts for this account, or from your network. Wait five minutes, then try again."
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 METHODS = {
     "mfa_reauthenticate": "Use a code of your app",
     "mfa_reauthenticate:webauthn": "Use a passkey or security key",
@@ -118,6 +121,31 @@ class _Ours:
             field.widget.attrs.pop("placeholder", None)
 
 
+class _Answer(forms.JSONField):
+    """What a browser says of a key; never shown again."""
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return None
+
+    def prepare_value(self, value: Any) -> str:
+        return ""
+
+
+class _WithKey(_Ours):
+    """What a browser says of a key comes from outside: allauth and fido2 throw at much of what it can be."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        fields: dict[str, Any] = self.fields  # type: ignore[attr-defined]  # of the form that it is mixed into
+        fields["credential"] = _Answer(widget=forms.HiddenInput)
+
+    def full_clean(self) -> None:
+        try:
+            super().full_clean()  # type: ignore[misc]  # of the form that it is mixed into
+        except UNREADABLE:
+            self.add_error("credential", "The browser's answer can't be read. Try again.")  # type: ignore[attr-defined]
+
+
 class Login(_Ours, account_forms.LoginForm):  # type: ignore[misc]
     """E-mail address and password."""
 
@@ -150,12 +178,24 @@ class ActivateTOTP(_Ours, totp_forms.ActivateTOTPForm):  # type: ignore[misc]
     """The first code."""
 
 
-class AddWebAuthn(_Ours, webauthn_forms.AddWebAuthnForm):  # type: ignore[misc]
+class AddWebAuthn(_WithKey, webauthn_forms.AddWebAuthnForm):  # type: ignore[misc]
     """A key's name, and whether it signs in alone, as most people expect."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["passwordless"].initial = True
+
+
+class LoginWebAuthn(_WithKey, webauthn_forms.LoginWebAuthnForm):  # type: ignore[misc]
+    """A passkey's answer, in place of a password."""
+
+
+class AuthenticateWebAuthn(_WithKey, webauthn_forms.AuthenticateWebAuthnForm):  # type: ignore[misc]
+    """A key's answer, after the password."""
+
+
+class ReauthenticateWebAuthn(_WithKey, webauthn_forms.ReauthenticateWebAuthnForm):  # type: ignore[misc]
+    """The same, of somebody who is signed in."""
 
 
 class EditWebAuthn(_Ours, webauthn_forms.EditWebAuthnForm):  # type: ignore[misc]
