@@ -17,6 +17,7 @@ from billing import ledger, money, tasks
 from billing.fields import Total
 from billing.ledger import Account, Kind
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
+from billing.models.ledger import debited
 from tenants import admission, clock
 from tenants.errors import Refused
 
@@ -154,12 +155,12 @@ def parts(invoice: Invoice) -> dict[str, Part]:
     return by_kind(entries(invoice))
 
 
-def uninvoiced(tenant: int, latest: date | None) -> int:
-    """What the entries that are on no invoice yet come to, pico-USD; below 0: credits, when their month is closed.
+def uninvoiced(tenant: int, month: date, latest: date | None) -> int:
+    """What the entries up to this month that are on no invoice come to, pico-USD; below 0: credits, when it is closed.
 
-    `latest` is the month of the tenant's last invoice: hardly anything of before it is on none.
+    `latest` is the month of the tenant's last invoice: nothing of before it is on none.
     """
-    rows = waiting(clock.following(clock.month())).filter(tenant_id=tenant)
+    rows = waiting(clock.following(month)).filter(tenant_id=tenant)
     if latest is not None:
         rows = rows.filter(created_at__gte=clock.midnight(latest))
     return sum(part.owed for part in by_kind(rows).values())
@@ -171,7 +172,7 @@ def by_kind(entries: QuerySet[LedgerEntry]) -> dict[str, Part]:
     found: dict[str, Part] = {}
     for kind, debit, credit, count, amount in rows.annotate(Count("pk"), Total("amount")):
         before = found.get(kind, NONE)
-        owed = LedgerEntry(debit=debit, credit=credit, amount=amount).owed
+        owed = debited(Account.RECEIVABLE, debit, credit, amount)
         found[kind] = Part(before.entries + count, before.owed + owed)
     return found
 

@@ -1,6 +1,5 @@
 """How a tenant stands with its operator: this month, credits, the limit, invoices, the way to pay; and its prices."""
 
-from datetime import date
 from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
@@ -74,8 +73,10 @@ def page(request: HttpRequest, seat: Seat, refused: Refused | None = None) -> Ht
         "next": found[PAGE - 1].public_id if len(found) > PAGE else "",
     }
     if not after:
-        context |= _standing(standing.of(seat.tenant.pk), found[0].month if found else None)
-        context |= {"uninvoiced": dollars(invoicing.uninvoiced(seat.tenant.pk, found[0].month if found else None))}
+        stands = standing.of(seat.tenant.pk)
+        latest = found[0].month if found else None
+        context |= _standing(stands)
+        context["uninvoiced"] = dollars(invoicing.uninvoiced(seat.tenant.pk, stands.month, latest))
     context |= {
         "refused": refused,
         "amount": request.POST.get("amount_usd", ""),
@@ -96,7 +97,7 @@ def _line(invoice: Invoice) -> Line:
     return Line(invoice, f"{invoice.month:%B %Y}", status, look, total, dollars(invoice.due))
 
 
-def _standing(stands: Standing, latest: date | None) -> dict[str, Any]:
+def _standing(stands: Standing) -> dict[str, Any]:
     return {
         "customer": stands.customer,
         "month": f"{stands.month:%B %Y}",

@@ -22,6 +22,11 @@ from billing.fields import PicoField
 from tenants import clock
 
 
+def debited(account: str, debit: str, credit: str, amount: int) -> int:
+    """By how much moving the amount to `debit` from `credit` moves what stands on the debit side of `account`."""
+    return (int(debit == account) - int(credit == account)) * amount
+
+
 class LedgerEntry(models.Model):
     """An amount that moved between two of a tenant's accounts. A correction is a new entry."""
 
@@ -84,8 +89,7 @@ class LedgerEntry(models.Model):
         return -self._debited(self.Account.CREDITS)
 
     def _debited(self, account: str) -> int:
-        sign = int(self.debit == account) - int(self.credit == account)
-        return sign * int(self.amount)
+        return debited(account, self.debit, self.credit, int(self.amount))
 
 
 class ChargeLine(models.Model):
