@@ -88,7 +88,7 @@ def usd(text: str) -> Decimal:
 def test_how_a_tenant_stands_is_what_the_api_says(owner: Person, october: Invoice) -> None:
     client = member(owner.tenant)
     for limit, prepaid in ((None, False), (100 * USD, True), (45 * USD, False), (40 * USD, False), (0, False)):
-        customers.change(owner.tenant.pk, monthly_limit=limit, prepaid=prepaid)
+        customers.change(owner.tenant.pk, "operator", monthly_limit=limit, prepaid=prepaid)
         html, said = shown(client, address(owner)), owner.get("/v1/billing").json()
         on_page, wanted = figures(html), amounts(said)
         left_out = set() if limit is not None else {"month.limit_usd", "month.available_usd"}
@@ -108,7 +108,7 @@ def test_what_is_on_no_invoice_yet_is_what_the_next_one_comes_to(owner: Person, 
 
 
 def test_the_alerts_and_the_bar(owner: Person, october: Invoice) -> None:
-    customers.change(owner.tenant.pk, monthly_limit=50 * USD)
+    customers.change(owner.tenant.pk, "operator", monthly_limit=50 * USD)
     Customer.objects.update(alerted_month=date(2026, 11, 1), alerted_percent=80)
     html = shown(member(owner.tenant), address(owner))
     assert "86.0% is spent" in html and [f"{share}% told" in html for share in (50, 80, 100)] == [True, True, False]
@@ -238,7 +238,7 @@ def test_many_invoices_and_entries_cost_no_more_queries(owner: Person, at: Any) 
     )
     InvoicedEntry.objects.bulk_create(InvoicedEntry(entry=entry, invoice=latest) for entry in entries[:900])
     client = member(owner.tenant)
-    customers.change(owner.tenant.pk, monthly_limit=USD, prepaid=True)
+    customers.change(owner.tenant.pk, "operator", monthly_limit=USD, prepaid=True)
     client.get(address(owner))
     after = f"batch_charge:batch_{700}"
     for path in ("", "/ledger", f"/ledger?after={after}", f"/invoices/{latest.public_id}?after={after}"):

@@ -3,7 +3,8 @@
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.views.decorators.http import require_safe
 
-from batches.api import downloads, outputs
+from batches import transfers
+from batches.api import outputs
 from batches.web import watching
 from tenants.web.access import Seat, seat
 
@@ -20,7 +21,7 @@ def output(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponseBase:
 def errors(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponseBase:
     """The failed lines alone."""
     answer = outputs.errors(request, watching.batch(seat.tenant, batch_id))
-    answer.setdefault("Content-Disposition", downloads.disposition(f"{batch_id}_errors.jsonl"))
+    answer.setdefault("Content-Disposition", transfers.disposition(f"{batch_id}_errors.jsonl"))
     return answer
 
 
@@ -36,5 +37,5 @@ def receipts(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponseBas
 def manifest(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponseBase:
     """The signed account of the batch."""
     answer = JsonResponse(outputs.manifest(watching.batch(seat.tenant, batch_id)))
-    answer["Content-Disposition"] = downloads.disposition(f"{batch_id}_manifest.json")
+    answer["Content-Disposition"] = transfers.disposition(f"{batch_id}_manifest.json")
     return answer

@@ -60,6 +60,9 @@ def world(witness: Witness, working: Any) -> World:
         "invoice_id": invoice.public_id,
         "endpoint_id": endpoint.public_id,
         "line": "1",
+        "file_id": ran.input_file.public_id,
+        "prefix": acme.tenant.keys.get(name="nightly evals").prefix,
+        "delivery_id": "evt_1",
     }
     return World(acme, ada, ids)
 
