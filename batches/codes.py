@@ -10,6 +10,7 @@ from batches.core import causes
 
 REQUESTS, BATCHES, LINES = "Answers to requests", "Errors of a batch", "Errors of a line"
 ANSWERS = "HTTP errors of the upstream"
+PAGES = "On the dashboard"  # how the cause begins of what no operation of the API answers
 NO_STATUS = 0  # of `invalid_request`, whose status is the framework's
 
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
@@ -28,12 +29,13 @@ class Code(NamedTuple):
 
 @cache
 def documented(section: str) -> dict[str, Code]:
-    """The codes in a section's table: `| code | (status |) cause | cure |`; of `ANSWERS` statuses."""
+    """The codes in a section's table, but for those of PAGES: `| code | (status |) cause | cure |`; of `ANSWERS`
+    statuses."""
     page = (settings.BASE_DIR / "docs" / "errors.md").read_text(encoding="utf-8")
     found = {}
     for row in page.partition(f"\n## {section}\n")[2].partition("\n## ")[0].splitlines():
         cells = [cell.strip() for cell in row.strip("|").split(" | ")]
-        if match := re.fullmatch(f"`({_NAMES[section]})`", cells[0]):
+        if (match := re.fullmatch(f"`({_NAMES[section]})`", cells[0])) and not cells[-2].startswith(PAGES):
             if match[1] in found:
                 raise LookupError(f"docs/errors.md has {match[1]} twice")
             status = cells[1] if section == REQUESTS else ""
