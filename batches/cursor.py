@@ -49,7 +49,7 @@ def bodies(batch: Batch, rows: list[Row]) -> dict[int, bytes]:
     Raises Refused 410 when they are not stored any more.
     """
     found = _from_segments(rows)
-    return _from_file(batch, rows) if found is None else found  # where the batch has ended, now or long ago
+    return from_file(batch, rows) if found is None else found  # where the batch has ended, now or long ago
 
 
 def _rows(batch: Batch, after: int, last: int) -> list[Row]:
@@ -81,7 +81,8 @@ def _from_segments(rows: list[Row]) -> dict[int, bytes] | None:
     return found
 
 
-def _from_file(batch: Batch, rows: list[Row]) -> dict[int, bytes]:
+def from_file(batch: Batch, rows: list[Row]) -> dict[int, bytes]:
+    """The same where the batch has ended."""
     ended = Batch.objects.select_related("results_file").filter(pk=batch.pk).first()
     file = ended and ended.results_file
     if not ended or not file or files.is_gone(file):

@@ -72,4 +72,5 @@ def answered(batch: Batch, result: Result, most: int = HEAD) -> bytes:
 def starts(batch: Batch, results: list[Result], most: int) -> dict[int, bytes]:
     """The first `most` bytes of the output lines of these results, by their numbers. Raises Refused 410."""
     rows = [cursor.Row(each.seq, each.line, each.segment_id, each.offset, min(each.length, most)) for each in results]
-    return cursor.bodies(batch, rows) if rows else {}
+    read = cursor.from_file if batch.status in TERMINAL else cursor.bodies
+    return read(batch, rows) if rows else {}

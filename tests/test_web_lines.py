@@ -14,7 +14,7 @@ from batches import files, recording, tasks
 from batches.core import rendering, showing
 from batches.core.answers import Verdict
 from batches.core.states import Status
-from batches.models import Batch, File, Result, Slice
+from batches.models import Batch, File, Result
 from batches.web import line
 from tenants import clock
 from tenants.models import AuditEvent, Tenant
@@ -102,12 +102,17 @@ def test_the_digest_of_a_batch_that_runs(owner: Person, witness: Witness, work: 
     witness.configure(latency_ms=[20, 30])
     batch, seen = submit(owner, mixed(400)), list[str]()
     client = member(owner.tenant, role="owner")
+    shown(client)  # the session remembers the tenant
 
     def look() -> None:
-        seen.append(text(client, batch, "digest"))
+        assert batch.tenant.pk  # is read
+        with CaptureQueriesContext(connection) as captured:
+            seen.append(text(client, batch, "digest"))
+        seen.append("few" if len(captured) <= MOST_QUERIES else repr(captured.captured_queries))
         owner.post(f"/v1/batch/{batch.public_id}/cancel")
 
     work(stop=when(100, look))
+    assert seen[1] == "few", seen[1]
     assert set(causes_of(seen[0])) == {"400", "422", "upstream_redirect"}
     assert "failed so far" in seen[0] and "Retry just these" not in seen[0] and '<blockquote class="said">' in seen[0]
     batch.refresh_from_db()
@@ -256,13 +261,16 @@ def test_lines_that_wait_are_shown_as_waiting(owner: Person, witness: Witness, w
     assert "line:41" in text(client, batch, "lines/42") and "waits for its turn" in text(client, batch, "lines/42")
 
     def look() -> None:
-        Slice.objects.filter(state=Slice.State.LEASED).exists()
         seen["page"] = text(client, batch, "lines?after=120")
         done = Result.objects.order_by("line").values_list("line", flat=True).first()
-        seen["line"] = text(client, batch, f"lines/{done}")
+        assert batch.tenant.pk  # is read
+        with CaptureQueriesContext(connection) as captured:
+            seen["line"] = text(client, batch, f"lines/{done}")
+        seen["queries"] = "few" if len(captured) <= MOST_QUERIES else repr(captured.captured_queries)
         owner.post(f"/v1/batch/{batch.public_id}/cancel")
 
     work(stop=when(100, look))
+    assert seen["queries"] == "few", seen["queries"]
     assert numbers(seen["page"]) == list(range(121, 171)) and "Waiting" in seen["page"]
     assert '"choices"' in seen["line"] and "200 delivered" in seen["line"]
     batch.refresh_from_db()
@@ -309,7 +317,9 @@ def test_a_line_shows_its_request_and_response(owner: Person, witness: Witness, 
     html = text(client, batch, "lines/1")
     assert '"custom_id": "first"' in html and '"content": "line:first"' in html and '"choices"' in html
     assert "/lines/4" in html and "\ufeff" not in html
-    html = text(client, batch, "lines/6")
+    with CaptureQueriesContext(connection) as captured:
+        html = text(client, batch, "lines/6")
+    assert len(captured) <= MOST_QUERIES
     assert "HTTP 422" in html and "refuses a value in it" in html and '"status_code": 422' in html
     assert "/lines/5" in html and "/lines/7" in html
     assert "/lines/8?show=failed" in text(client, batch, "lines/7?show=failed"), "the next of those shown"

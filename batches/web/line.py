@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from django.db.models import Max, Min
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -71,8 +70,8 @@ def line(request: HttpRequest, seat: Seat, batch_id: str, line: int) -> HttpResp
         "meaning": _meaning(batch, result),
         "panels": panels,
         "show": show,
-        "before": rows.filter(line__lt=line).aggregate(line=Max("line"))["line"],
-        "next": rows.filter(line__gt=line).aggregate(line=Min("line"))["line"],
+        "before": rows.filter(line__lt=line).order_by("-line").values_list("line", flat=True).first(),
+        "next": rows.filter(line__gt=line).order_by("line").values_list("line", flat=True).first(),
     }
     return render(request, "batches/line.html", context)
 
