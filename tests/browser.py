@@ -79,7 +79,9 @@ class Tab:
 
     def accessible(self, rules: list[str] | None = None) -> list[str]:
         """What axe-core finds serious or critical on the page as it stands (by these rules, or all), and where."""
-        options = {"runOnly": {"type": "rule", "values": rules}} if rules else {}
+        options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False}
+        if rules:
+            options["runOnly"] = {"type": "rule", "values": rules}
         found = Axe().run(self.page, options=options).response["violations"]
         return [
             f"{self.page.url}: {each['id']} ({each['impact']}): {each['help']}: {node['html'][:200]}"
