@@ -51,6 +51,7 @@ class Report:
     findings: Findings = field(default_factory=Findings)
     starts: bool = False  # a batch would, as far as the file goes
     refused: Fault | None = None  # its tenant's limits would not let it
+    reserved: int = 0  # pico-USD that it may cost, held while it runs
     total: int = 0  # lines that are not blank
     models: dict[str, Work] = field(default_factory=dict)
     prompts: int = 0
@@ -134,6 +135,7 @@ def _refusal(report: Report, tenant: Tenant, tokens: int, max_cost: int | None) 
     """By the limits as they are now; others may start first."""
     rates = prices.rates_at(tenant.pk, report.models, report.at)
     most = reserving.most(report.models, rates, max_cost)
+    report.reserved = most
     return enqueued.shortage(tenant, tokens) or reserving.shortage(tenant.pk, most)
 
 

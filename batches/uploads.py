@@ -1,7 +1,7 @@
 """A file on its way in: from the socket to the storage in one pass, counted, hashed and cut at the limits.
 
-It comes as a part of a form, whose pieces Django's multipart parser hands over as they arrive, or as a whole body;
-nothing is kept in memory but a piece.
+The API's comes in a form, of which Django's parser hands over the file's pieces as they arrive; a page's is the whole
+body of its request. Nothing is kept in memory but a piece.
 """
 
 from io import BytesIO
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
-from django.http import HttpRequest
+from django.http import HttpRequest, UnreadablePostError
 
 from batches import objects
 from batches.core.jsonl import LineCounter
@@ -19,6 +19,7 @@ MAX_BYTES = 104_857_600
 MAX_LINES = 50_000
 TOO_MANY_LINES = f"A batch takes at most {MAX_LINES:,} lines. Split the file."
 PIECE = 256 * 1024  # bytes
+EMPTY = "The file has no line that is not blank."
 FORM_ROOM = 64 * 1024  # bytes of a request beside the file: boundaries and fields
 
 
@@ -32,20 +33,18 @@ class Stored(NamedTuple):
     sha256: str
 
 
-class Incoming:
-    """The bytes of one file on their way to the storage; `stored` is set when they are all there."""
+class Arriving:
+    """The bytes of one file on their way to the storage."""
 
     def __init__(self, many_lines: bool) -> None:
         self._many_lines = many_lines
         self._writer = objects.Writer(objects.fresh_key("inputs"))
         self._counter = LineCounter()
-        self._bytes = 0
-        self.stored: Stored | None = None
+        self._stored: Stored | None = None
 
-    def feed(self, piece: bytes) -> None:
+    def take(self, piece: bytes) -> None:
         """The next bytes. Raises Refused 413 at the limits."""
-        self._bytes += len(piece)
-        if self._bytes > MAX_BYTES:
+        if self._writer.bytes + len(piece) > MAX_BYTES:
             raise too_large()
         self._writer.write(piece)
         self._counter.feed(piece)
@@ -53,13 +52,24 @@ class Incoming:
             raise Refused(413, "too_many_requests_in_batch", TOO_MANY_LINES, param="file")
 
     def close(self, filename: str) -> None:
+        """They are all there: make them durable."""
         self._writer.close()
-        self.stored = Stored(self._writer.key, filename, self._bytes, self._counter.count, self._writer.sha256)
+        writer = self._writer
+        self._stored = Stored(writer.key, filename or "upload", writer.bytes, self._counter.count, writer.sha256)
+
+    @property
+    def lines(self) -> int:
+        """Those that are not blank, so far."""
+        return self._counter.count
+
+    @property
+    def arrived(self) -> bool:
+        return self._stored is not None
 
     def complete(self) -> Stored:
-        """What was stored. Call it after `receive`, or `receive_body`."""
-        assert self.stored is not None
-        return self.stored
+        """What was stored. Call it after `receive` or `receive_raw`."""
+        assert self._stored is not None
+        return self._stored
 
     def discard(self) -> None:
         """Remove what was stored: the request was refused or broke off."""
@@ -67,28 +77,28 @@ class Incoming:
 
 
 class ToStorage(FileUploadHandler):
-    """Takes the one file of the form field `file` in."""
+    """Takes the one file of the form field `file`, as Django's parser comes to it."""
 
     chunk_size = PIECE
 
     def __init__(self, request: HttpRequest, many_lines: bool) -> None:
         super().__init__(request)
         self._many_lines = many_lines
-        self.incoming: Incoming | None = None
+        self.arriving: Arriving | None = None
 
     def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
         super().new_file(field_name, file_name, *args, **kwargs)
-        if field_name != "file" or self.incoming:
+        if field_name != "file" or self.arriving:
             raise Refused(400, "unsupported_parameter", "Send one file, in the field file.", param=field_name[:64])
-        self.incoming = Incoming(self._many_lines)
+        self.arriving = Arriving(self._many_lines)
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
-        assert self.incoming is not None
-        self.incoming.feed(raw_data)
+        assert self.arriving is not None
+        self.arriving.take(raw_data)
 
     def file_complete(self, file_size: int) -> UploadedFile:  # type: ignore[type-arg]
-        assert self.incoming is not None
-        self.incoming.close(self.file_name or "upload")
+        assert self.arriving is not None
+        self.arriving.close(self.file_name or "")
         return UploadedFile(BytesIO(), self.file_name, size=file_size)  # the form's file: its bytes are stored already
 
 
@@ -98,16 +108,17 @@ def too_large() -> Refused:
     )
 
 
-def check_length(request: HttpRequest) -> None:
-    """Refuse by its headers alone a request that can't be taken: before its body is read."""
+def check_length(request: HttpRequest, room: int = FORM_ROOM) -> None:
+    """Refuse by its headers alone a request that can't be taken, with `room` bytes beside its file: before its body is
+    read."""
     length = request.META.get("CONTENT_LENGTH") or ""
     if not length.isdigit():
         raise Refused(411, "length_required", "Send the request with a Content-Length, not in chunks.")
-    if int(length) > MAX_BYTES + FORM_ROOM:
+    if int(length) > MAX_BYTES + room:
         raise too_large()
 
 
-def receive(request: HttpRequest, many_lines: bool = False) -> Incoming:
+def receive(request: HttpRequest, many_lines: bool = False) -> Arriving:
     """Read the whole multipart body of `request`, with `many_lines` also more than a batch takes; what it refuses
     leaves nothing in the storage."""
     if request.content_type != "multipart/form-data":
@@ -118,29 +129,36 @@ def receive(request: HttpRequest, many_lines: bool = False) -> Incoming:
         request.POST  # noqa: B018 - reading it parses the body
         if _broke_off(request):
             raise _incomplete()
-        if handler.incoming is None or not handler.incoming.stored:
+        if handler.arriving is None or not handler.arriving.arrived:
             raise Refused(400, "missing_file", "Send the JSONL file in the form field file.", param="file")
     except BaseException:
-        if handler.incoming:
-            handler.incoming.discard()
+        if handler.arriving:
+            handler.arriving.discard()
         raise
-    return handler.incoming
+    return handler.arriving
 
 
-def receive_body(request: HttpRequest, filename: str) -> Incoming:
-    """Read the whole body of `request` as one file of this name; what it refuses leaves nothing in the storage."""
-    incoming, left = Incoming(many_lines=False), int(request.META["CONTENT_LENGTH"])
+def receive_raw(request: HttpRequest, filename: str) -> Arriving:
+    """Read the body of `request`, which is the file itself; what it refuses leaves nothing in the storage.
+
+    A file without a line is refused: whoever sent it is looking at the page.
+    """
+    arriving = Arriving(many_lines=False)
     try:
-        while left and (piece := request.read(min(PIECE, left))):
-            incoming.feed(piece)
-            left -= len(piece)
-        if left:
+        try:
+            while piece := request.read(PIECE):
+                arriving.take(piece)
+        except UnreadablePostError:
+            raise _incomplete() from None
+        if _broke_off(request):
             raise _incomplete()
-        incoming.close(filename)
+        if not arriving.lines:
+            raise Refused(400, "empty_file", EMPTY, param="file")
+        arriving.close(filename)
     except BaseException:
-        incoming.discard()
+        arriving.discard()
         raise
-    return incoming
+    return arriving
 
 
 def _broke_off(request: HttpRequest) -> bool:

@@ -56,16 +56,20 @@ class Findings:
     def listed(self) -> list[dict[str, Any]]:
         return [entry for kept in self._kept.values() for entry in kept][:LISTED]
 
+    def causes(self, first: int) -> list[tuple[str, int, list[dict[str, Any]]]]:
+        """Each code, how often it was found, and its `first` entries."""
+        return [(code, self.counts[code], kept[:first]) for code, kept in self._kept.items()]
+
     def grouped(self, first: int) -> list[dict[str, Any]]:
         """For each code how often, its `first` lines (none of a whole file), and the message of the first of them."""
         return [
             {
                 "code": code,
-                "count": self.counts[code],
-                "lines": [entry["line"] for entry in kept[:first] if entry["line"] is not None],
+                "count": count,
+                "lines": [entry["line"] for entry in kept if entry["line"] is not None],
                 "message": kept[0]["message"],
             }
-            for code, kept in self._kept.items()
+            for code, count, kept in self.causes(first)
         ]
 
 
@@ -118,7 +122,7 @@ def whole_fault(path: Path, lines: int) -> Fault | None:
     with open(path, "rb") as file:
         if disguise := jsonl.disguise(file.read(8)):
             return Fault("invalid_json_line", f"The file is {disguise}, not JSONL in UTF-8.")
-    return None if lines else Fault("empty_file", "The file has no line that is not blank.")
+    return None if lines else Fault("empty_file", uploads.EMPTY)
 
 
 def _fail(batch: Batch, step: Step, fault: Fault) -> None:

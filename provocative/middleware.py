@@ -15,7 +15,9 @@ from tenants.errors import Refused, busy
 BODIES = 48  # requests with a body at once
 CHUNKED = "This address takes no body whose size is not known: send it with a Content-Length, not in chunks."
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
-UPLOADS = re.compile("/v1/batch|/v1/batch/validate|/v1/files|/t/[^/]+/uploads")
+UPLOADS = {"/v1/batch", "/v1/batch/validate", "/v1/files"}
+_UPLOADED = re.compile(r"/t/[^/]+/uploads")  # by PUT: the body is the file
+_current: ContextVar[str] = ContextVar("request_id", default="")
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
 
@@ -34,7 +36,7 @@ class BoundedBodies:
         chunked = "HTTP_TRANSFER_ENCODING" in request.META
         if length == "0" and not chunked:
             return self._get_response(request)
-        if not UPLOADS.fullmatch(request.path) and (chunked or not length.isdigit() or int(length) > MAX_FORM):
+        if not _takes_files(request) and (chunked or not length.isdigit() or int(length) > MAX_FORM):
             message = CHUNKED if chunked else "This address takes no body of this size."
             return errors.refuse(request, Refused(413, "request_too_large", message))
         if not self._places.acquire(blocking=False):
@@ -43,6 +45,10 @@ class BoundedBodies:
             return self._get_response(request)
         finally:
             self._places.release()
+
+
+def _takes_files(request: HttpRequest) -> bool:
+    return request.path in UPLOADS or (request.method == "PUT" and _UPLOADED.fullmatch(request.path) is not None)
 
 
 class RateHeaders:

@@ -19,6 +19,7 @@ from batches.web import (
     webhooks,
 )
 from tenants.web import keys, team, trail
+from batches.web import examining, listing, upload, uploading
 
 urlpatterns = [
     # the list, and a batch
@@ -81,4 +82,9 @@ urlpatterns = [
     path("team/leave", team.leave, name="team_leave"),
     path("trail", trail.trail_list, name="trail"),
     path("trail/csv", trail.as_csv, name="trail_csv"),
+    path("upload", upload.upload, name="upload"),
+    path("upload/preflight", examining.examine, name="preflight"),
+    path("upload/example", uploading.example, name="example"),
+    path("uploads", uploading.receive, name="uploads"),
+    path("uploads/<str:file_id>/remove", uploading.remove, name="remove_file"),
 ]

@@ -18,11 +18,14 @@ PAGES = (
     ("team", "Team"),
     ("trail", "Audit trail"),
 )
+PAGES = (("batches", "Batches"), ("upload", "New batch"))
+WRITERS = {"upload"}  # pages for who may do something
 
 
 @register.filter
 def entries(request: HttpRequest, seat: Seat) -> list[tuple[str, str, bool]]:
     """Each page's address and name, and whether it is the one that is shown, or above it."""
-    addresses = [(reverse(name, args=[seat.tenant.public_id]), label) for name, label in PAGES]
+    pages = [(name, label) for name, label in PAGES if seat.writes or name not in WRITERS]
+    addresses = [(reverse(name, args=[seat.tenant.public_id]), label) for name, label in pages]
     here = max((address for address, _ in addresses if request.path.startswith(address)), key=len, default="")
     return [(address, label, address == here) for address, label in addresses]
