@@ -10,7 +10,8 @@ import httpx
 import pytest
 from django.conf import settings
 from django.db import connection
-from django.test import Client
+from django.http import HttpResponse
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -18,6 +19,7 @@ from batches import files, objects, preflight, uploads
 from batches.models import Batch, File
 from batches.uploads import MAX_BYTES
 from billing.models import Customer
+from provocative.middleware import BODIES, BoundedBodies
 from tenants.models import AuditEvent, Membership, Tenant, User
 from tests import browser
 from tests.conftest import Person, until
@@ -179,6 +181,18 @@ def test_the_limits_are_the_apis(owner: Person, monkeypatch: pytest.MonkeyPatch)
         assert client.generic(method, at(owner.tenant, "uploads"), b"x").status_code == 405
     assert client.generic("POST", at(owner.tenant, "uploads"), b"x" * (MB + 1)).status_code == 413
     assert File.objects.count() == 1 and len(inputs()) >= 1
+
+
+@sqlite_only
+def test_uploads_of_pages_hold_no_more_threads_than_others() -> None:
+    bounded = BoundedBodies(lambda request: HttpResponse("taken"))
+    factory, address = RequestFactory(), "/t/ten_1/uploads"
+    asked = {"PUT": factory.put(address, b"x" * 2 * MB), "POST": factory.post(address, b"x" * 2 * MB, "text/plain")}
+    elsewhere = factory.put("/t/ten_1/uploads/x", b"x" * 2 * MB)
+    assert [bounded(each).status_code for each in (*asked.values(), elsewhere)] == [200, 413, 413]
+    for _ in range(BODIES):
+        assert bounded._places.acquire(blocking=False)
+    assert bounded(asked["PUT"]).status_code == 503
 
 
 class Short:
