@@ -17,7 +17,6 @@ CHUNKED = "This address takes no body whose size is not known: send it with a Co
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
 UPLOADS = {"/v1/batch", "/v1/batch/validate", "/v1/files"}
 _UPLOADED = re.compile(r"/t/[^/]+/uploads")  # by PUT: the body is the file
-_current: ContextVar[str] = ContextVar("request_id", default="")
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
 

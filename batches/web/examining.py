@@ -6,10 +6,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
-from batches import files, preflight, reserving
+from batches import codes, files, preflight, reserving
 from batches.models import Batch, File
 from batches.preflight import Cost, Report, Work
-from batches.web.looks import CURES, cents
+from batches.web.looks import cents
 from batches.web.typed import Typed, typed
 from billing import money, spending
 from tenants.errors import Refused
@@ -102,8 +102,8 @@ def usd(pico: int) -> str:
 
 
 def _causes(report: Report) -> list[Cause]:
-    found = report.findings.causes(FIRST)
-    return [Cause(code, count, kept, count - len(kept), CURES.get(code, "")) for code, count, kept in found]
+    found, known = report.findings.causes(FIRST), codes.documented(codes.BATCHES)
+    return [Cause(code, count, kept, count - len(kept), known[code].cure) for code, count, kept in found]
 
 
 def _funds(tenant: Tenant, report: Report) -> dict[str, str]:

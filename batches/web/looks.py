@@ -26,26 +26,39 @@ PAUSES = {
     caps.CREDITS: "credits used up",
     caps.SPENDING: "spending limit reached",
 }
-# What to do about the bad lines of a code, in a file that can be mended.
-CURES = {
-    "empty_file": "Check which file you chose.",
-    "too_many_requests_in_batch": "Split the file.",
-    "invalid_json_line": "Write one JSON object a line, in UTF-8, not compressed.",
-    "line_too_large": "Make the line smaller; link to images instead of embedding them.",
-    "nesting_too_deep": "Flatten the JSON.",
-    "missing_custom_id": "Give every line a custom_id of its own.",
-    "invalid_custom_id": "Shorten it to 512 characters; no line breaks or tabs.",
-    "duplicate_custom_id": "Make each custom_id unique within the file.",
-    "invalid_method": "Leave method out.",
-    "url_mismatch": "Leave url out, or choose the right endpoint below the file.",
-    "missing_body": "Put the request into body.",
-    "invalid_body": "Write body as the endpoint takes it; or choose another endpoint.",
-    "missing_model": "Name the model in body.model.",
-    "model_not_found": "Check the name: the models that you can reach stand above, beside the three lines to try.",
-    "stream_not_supported": "Leave stream out: a batch's answers come whole.",
-    "duplicate_key": "Keep one of the two.",
-    "input_missing": "Upload the file again, and tell the operator.",
+DELIVERY_LOOKS = {
+    WebhookDelivery.State.PENDING: ("Waits", "waiting"),
+    WebhookDelivery.State.DELIVERED: ("Delivered", "good"),
+    WebhookDelivery.State.FAILED: ("Failed", "bad"),
 }
+# Why an attempt failed, by the code of the log: what happened, and what to do.
+DELIVERY_ERRORS = {
+    "http_status": "That is no success: answer with a status from 200 to 299.",
+    "redirect": "Redirects are not followed: correct the URL.",
+    "timeout": "There was no answer within 15 seconds, or no connection within 5.",
+    "connection_failed": "The connection was refused, or broke.",
+    "tls_failed": "The certificate is not valid for this name, or not trusted.",
+    "invalid_response": "What came back is no HTTP.",
+    "name_not_resolved": "The host has no address: check the URL.",
+    "address_not_allowed": "The host leads to an address that is not on the public internet.",
+    "https_required": "The URL must begin with https://.",
+    "invalid_url": "The URL can't be used.",
+    "endpoint_disabled": "The endpoint was disabled while the event waited.",
+    "sender_died": "The service failed while it sent: a fault of ours.",
+    "sender_failed": "The service failed while it sent: a fault of ours.",
+}
+NONE = "—"
+UNREAD = (Status.VALIDATING, Status.FAILED)  # no model means: not known
+MINUTE, HOUR, DAY = 60, 3600, 86_400  # seconds
+
+
+class Moment(NamedTuple):
+    """A time, UTC, as pages show it: `iso` is for machines."""
+
+    iso: str
+    day: str
+    minute: str
+    second: str
 
 
 def cents(usd: str) -> str:

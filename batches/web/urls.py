@@ -7,6 +7,7 @@ from batches.web import (
     billing,
     charts,
     digest,
+    examining,
     handing,
     invoices,
     line,
@@ -15,11 +16,11 @@ from batches.web import (
     page,
     paying,
     upload,
+    uploading,
     usage,
     webhooks,
 )
 from tenants.web import keys, team, trail
-from batches.web import examining, listing, upload, uploading
 
 urlpatterns = [
     # the list, and a batch
@@ -42,10 +43,10 @@ urlpatterns = [
     path("batches/<str:batch_id>/lines/<int:line>", line.line, name="line"),
     # a new batch
     path("upload", upload.upload, name="upload"),
-    path("upload/report", upload.report, name="report"),
-    path("upload/example", upload.example, name="example"),
-    path("uploads", upload.receive, name="uploads"),
-    path("uploads/<str:file_id>/remove", upload.remove, name="remove_file"),
+    path("upload/preflight", examining.examine, name="preflight"),
+    path("upload/example", uploading.example, name="example"),
+    path("uploads", uploading.receive, name="uploads"),
+    path("uploads/<str:file_id>/remove", uploading.remove, name="remove_file"),
     # usage and money
     path("usage", usage.usage, name="usage"),
     path("usage.csv", usage.usage_csv, name="usage.csv"),
@@ -82,9 +83,4 @@ urlpatterns = [
     path("team/leave", team.leave, name="team_leave"),
     path("trail", trail.trail_list, name="trail"),
     path("trail/csv", trail.as_csv, name="trail_csv"),
-    path("upload", upload.upload, name="upload"),
-    path("upload/preflight", examining.examine, name="preflight"),
-    path("upload/example", uploading.example, name="example"),
-    path("uploads", uploading.receive, name="uploads"),
-    path("uploads/<str:file_id>/remove", uploading.remove, name="remove_file"),
 ]

@@ -18,7 +18,6 @@ PAGES = (
     ("team", "Team"),
     ("trail", "Audit trail"),
 )
-PAGES = (("batches", "Batches"), ("upload", "New batch"))
 WRITERS = {"upload"}  # pages for who may do something
 
 
