@@ -25,6 +25,7 @@ SUBJECTS = (
     "validate",
     "upload",
     "reading",
+    "pages",
     "first",
     "memory",
     "scaling",

@@ -61,13 +61,75 @@ def queries(key: str, *batches: str) -> list[int]:
     return counts
 
 
+def pages(batches: str, lines: str) -> dict[str, Any]:
+    """A tenant with so many batches, the latest of so many lines; who sees them, and the queries that it takes."""
+    from datetime import timedelta
+
+    from django.conf import settings
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+    from django.utils import timezone
+
+    from batches.models import Batch, File, Result
+    from batches.web import showing
+    from tenants.models import Membership, Tenant, User
+
+    now, tenant = timezone.now(), Tenant.objects.create(name="pages")
+    user = User.objects.create_user("pages@example.com")
+    Membership.objects.create(tenant=tenant, user=user, role="owner")
+    file = File.objects.create(
+        tenant=tenant, purpose="batch", filename="questions.jsonl", bytes=1, lines=1, sha256="0", storage_key="none",
+        created_at=now,
+    )  # fmt: skip
+    common = {"tenant": tenant, "input_file": file, "endpoint": "/v1/chat/completions", "created_at": now}
+    due = now + timedelta(days=1)
+    Batch.objects.bulk_create(
+        Batch(**common, deadline=due, total=100, completed=n % 100, model="m", status="completed", ended_at=now)
+        for n in range(int(batches))
+    )
+    large = Batch.objects.filter(tenant=tenant).latest("pk")
+    Batch.objects.filter(pk=large.pk).update(
+        status="cancelling", cancelling_at=now, in_progress_at=now - timedelta(minutes=10), total=lines, completed=lines
+    )
+    step = timedelta(minutes=10) / int(lines)
+    rows = (
+        Result(
+            tenant=tenant, batch=large, line=n, seq=n, custom_id=str(n), upstream_id=1, latency_ms=100 + n * 7919 % 2000,
+            input_tokens=100, output_tokens=20, finished_at=now - step * n, segment_id=1, offset=0, length=1,
+        )
+        for n in range(1, int(lines) + 1)
+    )  # fmt: skip
+    Result.objects.bulk_create(rows, batch_size=5000)
+    client = Client(headers={"host": "localhost"})
+    client.force_login(user)
+    large.refresh_from_db()
+    state = showing.state(large)
+    address, counts = f"/t/{tenant.public_id}/batches", {}
+    client.get(address)
+    for name, part in (
+        ("list", ""),
+        ("page", f"/{large.public_id}"),
+        ("head", f"/{large.public_id}/head?state={state}"),
+    ):
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get(address + part).status_code == 200
+        counts[f"queries_{name}"] = len(captured)
+    bare = Client()
+    bare.force_login(user, "django.contrib.auth.backends.ModelBackend")
+    cookies = [
+        f"{settings.SESSION_COOKIE_NAME}={who.cookies[settings.SESSION_COOKIE_NAME].value}" for who in (client, bare)
+    ]
+    return {"tenant": tenant.public_id, "batch": large.public_id, "cookies": cookies, "queries": counts}
+
+
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "provocative.settings")
     import django
 
     django.setup()
     verb, *arguments = sys.argv[1:]
-    verbs: dict[str, Callable[..., Any]] = {"seed": seed, "queries": queries}
+    verbs: dict[str, Callable[..., Any]] = {"seed": seed, "queries": queries, "pages": pages}
     print(json.dumps(verbs[verb](*arguments)))
 
 

@@ -1,4 +1,7 @@
-"""A small closed loop of GETs: `python -m benchmarks.load URL KEY SECONDS IN_FLIGHT` prints requests a second."""
+"""A small closed loop of GETs: `python -m benchmarks.load URL KEY SECONDS IN_FLIGHT` prints requests a second.
+
+KEY is an API key, or a cookie as name=value.
+"""
 
 import asyncio
 import subprocess
@@ -22,7 +25,8 @@ def rate(url: str, key: str, seconds: float, in_flight: int) -> float:
 async def _slot(url: str, key: str, end: float) -> int:
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    asked = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    who = f"Cookie: {key}" if "=" in key else f"Authorization: Bearer {key}"
+    asked = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{who}\r\n\r\n".encode()
     done = 0
     while time.perf_counter() < end:
         writer.write(asked)

@@ -19,8 +19,14 @@ from tests.test_web_batch import results, running
 COUNT = int(os.environ.get("LINES", "2000"))
 
 
+def two(number: int) -> int:
+    """Its first two digits."""
+    unit = int(10 ** max(len(str(number)) - 2, 0))
+    return number // unit * unit
+
+
 def test_charts_are_added_up_by_the_database(owner: Person) -> None:
-    """As by hand: each line in its stretch of time, exact percentiles of those that were sent."""
+    """As by hand: each line in its stretch of time, percentiles of those that were sent, to two digits."""
     batch, other = running(owner, COUNT), running(owner, COUNT)
     results(batch, COUNT, 589)
     results(other, 50, 589)
@@ -49,8 +55,8 @@ def test_charts_are_added_up_by_the_database(owner: Person) -> None:
         assert tokens == [
             sum(getattr(row, f"{name}_tokens") for row in those) for name in ("input", "cached", "output")
         ]
-        assert (median, slow) == tuple(sent[math.ceil(len(sent) * share) - 1] for share in (0.5, 0.95))
-    assert [row[0] for row in rows] == sorted(expected) and near <= 4
+        assert (median, slow) == tuple(two(sent[math.ceil(len(sent) * share) - 1]) for share in (0.5, 0.95))
+    assert [row[0] for row in rows] == sorted(expected) and near <= 4 + COUNT // 5000
     assert sum(row[1] + row[2] for row in rows) == COUNT
 
 

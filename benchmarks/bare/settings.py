@@ -1,5 +1,7 @@
 """The product's database and files, with the middleware that `startproject` writes and nothing of the product's."""
 
+from pathlib import Path
+
 from provocative.settings import *  # noqa: F403 - settings are made so
 
 MIDDLEWARE = [
@@ -11,6 +13,16 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [Path(__file__).parent / "templates"],
+        "OPTIONS": {"context_processors": ["django.contrib.auth.context_processors.auth"]},
+    }
+]
+LEFT_OUT = ("allauth", "django.contrib.admin")  # the one wants a middleware of its own, the other's pages want the one
+INSTALLED_APPS = [app for app in INSTALLED_APPS if not app.startswith(LEFT_OUT)]  # noqa: F405 - of the product
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
 ROOT_URLCONF = "benchmarks.bare.views"
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
 REST_FRAMEWORK = {

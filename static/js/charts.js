@@ -60,7 +60,7 @@ function options(name, width) {
     width,
     height: HEIGHT,
     cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-    legend: { live: true },
+    legend: { live: false },
     scales: { y: { range: (plot, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     axes: [
       { ...axis, space: 80, values: (plot, ticks) => ticks.map((tick) => clock(tick, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
@@ -97,7 +97,6 @@ function draw(anew) {
     }
     if (plots[name]) plots[name].setData(data);
     else plots[name] = new uPlot(options(name, place.clientWidth), data, place);
-    plots[name].setLegend({ idx: data[0].length - 1 });
   }
   tabulate();
 }
