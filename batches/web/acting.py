@@ -11,37 +11,22 @@ from django.views.decorators.http import require_POST
 
 from batches import lifecycle, retries
 from batches.api import fields
-from batches.idempotency import Attempt, Made, Replayed
+from batches.idempotency import Attempt, Replayed
 from batches.web import page, watching
+from batches.web.traced import Traced
 from tenants import trail
 from tenants.errors import Refused
-from tenants.models import Tenant
 from tenants.web.access import Role, Seat, seat
 
 MAX_FIELD = 64  # characters
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
-class Traced(Attempt):
-    """An attempt of a person's: what it makes is written into the trail in the same transaction."""
-
-    trace: Callable[[str], None]
-
-    def create(self, make: Callable[[Tenant], Made]) -> Made:
-        """As any attempt does; `trace` is told the public id."""
-
-        def made(tenant: Tenant) -> Made:
-            found = make(tenant)
-            self.trace(found.public_id)
-            return found
-
-        return super().create(made)
-
-
 @require_POST
 @seat(Role.MEMBER)
 def cancel(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     """Stop sending; what is done is kept."""
+    seat.check_active()
     found = watching.batch(seat.tenant, batch_id)
     if found.cancelling_at is None:
         _act(request, seat, found, "batch.cancelled", lambda: lifecycle.cancel(found))
@@ -53,6 +38,7 @@ def cancel(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
 @seat(Role.MEMBER)
 def resume(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     """Go on with a paused batch, with another limit where the form has its field: empty is none."""
+    seat.check_active()
     found = watching.batch(seat.tenant, batch_id)
     sent = {name: request.POST[name].strip()[:MAX_FIELD] for name in fields.CAPS if name in request.POST}
     try:
@@ -69,13 +55,12 @@ def resume(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
 @seat(Role.MEMBER)
 def retry(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     """A new batch of the lines that were not delivered; the same form sent twice makes one."""
+    seat.check_active()
     found = watching.batch(seat.tenant, batch_id)
     token = request.POST.get("form", "")
     key = f"form-{token}" if _TOKEN.fullmatch(token) else ""
-    attempt = Traced(seat.tenant, None, f"POST {request.path}", key=key)
-    attempt.trace = lambda made: trail.record(seat.tenant, seat.user.email, "batch.retried", made, retry_of=batch_id)
     try:
-        with attempt:
+        with Traced(seat, f"POST {request.path}", "batch.retried", key=key, retry_of=batch_id) as attempt:
             attempt.name({})
             made = retries.retry(found, attempt).public_id
     except Replayed as replayed:

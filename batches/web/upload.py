@@ -5,7 +5,6 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import NoReverseMatch, reverse
 from django.views.decorators.http import require_http_methods
 
 from batches import files, intake, uploads, validation
@@ -21,7 +20,6 @@ from tenants.web.access import Role, Seat, seat
 BESIDE = ("endpoint", "on_invalid_line", "max_cost_usd", "max_error_rate", "metadata")  # fields with their refusals
 LATEST = 10  # files that are offered
 PEOPLE = 20  # named to who may not
-SUSPENDED = Refused(403, "tenant_suspended", "This tenant is suspended. Ask the operator of this service.")
 NO_FILE = Refused(400, "missing_file", "Choose a file first: drop it above, or take one that is uploaded already.")
 SENT_TWICE = {
     "idempotency_key_in_use": "It is being submitted already. Look at your batches, or submit it again in a moment.",
@@ -42,12 +40,6 @@ def upload(request: HttpRequest, seat: Seat) -> HttpResponse:
     return _page(request, seat, Typed(fresh_token(), file.public_id if file else ""), refused)
 
 
-def check_active(seat: Seat) -> None:
-    """Raises Refused 403 for a suspended tenant, as its keys are refused."""
-    if seat.tenant.suspended:
-        raise SUSPENDED
-
-
 def _submit(request: HttpRequest, seat: Seat) -> HttpResponse:
     form = typed(request.POST)
     try:
@@ -57,15 +49,12 @@ def _submit(request: HttpRequest, seat: Seat) -> HttpResponse:
             form = form._replace(token=fresh_token())
         return _page(request, seat, form, refused)
     messages.success(request, f"{batch_id} is submitted. Its lines are checked, then they run.")
-    try:
-        return redirect(reverse("batch", args=[seat.tenant.public_id, batch_id]))
-    except NoReverseMatch:
-        return redirect("batches", seat.tenant.public_id)
+    return redirect("batch", seat.tenant.public_id, batch_id)
 
 
 def _made(request: HttpRequest, seat: Seat, form: Typed) -> str:
     """The public id of the batch that the form makes, or has made."""
-    check_active(seat)
+    seat.check_active()
     if not form.file_id:
         raise NO_FILE
     endpoint, metadata, columns = form.read()

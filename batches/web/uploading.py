@@ -12,7 +12,6 @@ from batches import files, uploads, validation
 from batches.models import File
 from batches.web.traced import Traced
 from batches.web.typed import example as example_of
-from batches.web.upload import check_active
 from tenants import trail
 from tenants.errors import Refused
 from tenants.web.access import Role, Seat, seat
@@ -22,7 +21,7 @@ from tenants.web.access import Role, Seat, seat
 @seat(Role.MEMBER)
 def receive(request: HttpRequest, seat: Seat) -> HttpResponse:
     """The body is the file, `filename` its name; it becomes a file of the tenant."""
-    check_active(seat)
+    seat.check_active()
     uploads.check_length(request, room=0)
     name = request.GET.get("filename", "").replace("\\", "/").rpartition("/")[2]
     arriving = uploads.receive_raw(request, name)

@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.db.models import Count, ExpressionWrapper, IntegerField, Min, OuterRef, Q, QuerySet, Subquery, Value
-from django.http import Http404
 from django.utils import timezone
 
 from batches.api.serializers import NAMED
 from batches.models import Batch, Result
+from batches.web import finding
 from tenants.models import Tenant
 
 FILES = ("input_file", "output_file", "error_file", "results_file", "receipts_file")
@@ -19,15 +19,11 @@ LATELY = timedelta(seconds=60)
 def batch(tenant: Tenant, batch_id: str) -> Any:
     """The tenant's Batch, a foreign one answers as one that does not exist; with `lately`, its lines among the RECENT
     of the last minute, and `since`, the first of all of these."""
-    rows = _latest(tenant.pk, batch_id)
-    found = rows.first() if "\x00" not in batch_id else None
-    if found is None:
-        raise Http404
-    return found
+    return finding.batch(tenant, batch_id, _watched())
 
 
-def _latest(tenant: int, batch_id: str) -> QuerySet[Batch]:
-    rows = Batch.objects.filter(tenant_id=tenant, public_id=batch_id).select_related(*FILES).annotate(**NAMED)
+def _watched() -> QuerySet[Batch]:
+    rows = Batch.objects.select_related(*FILES).annotate(**NAMED)
     newest = Subquery(Result.objects.order_by("-pk").values("pk")[:1])
     floor = ExpressionWrapper(newest - Value(RECENT), output_field=IntegerField())
     recent = Result.objects.order_by().filter(pk__gt=floor, finished_at__gt=timezone.now() - LATELY)

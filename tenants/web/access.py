@@ -36,6 +36,11 @@ class Seat(NamedTuple):
         """Whether the person decides on people, keys and payments."""
         return self.role == Role.OWNER
 
+    def check_active(self) -> None:
+        """Raises Refused 403 for a suspended tenant: what its keys may not do, its people may not do either."""
+        if self.tenant.suspended:
+            raise Refused(403, "tenant_suspended", "This tenant is suspended. Ask the operator of this service.")
+
 
 def seat(needs: Role = Role.READER) -> Callable[[Callable[..., HttpResponseBase]], Callable[..., HttpResponseBase]]:
     """A view of a tenant's page: called as `view(request, seat, …)`, for people whose role is `needs` or more.
