@@ -10,7 +10,7 @@ BROWSER := $(shell command -v chromium)
 
 # those that a second database can't change, and those that start services of their own: beside the others, since they
 # mostly wait. The three parts of `make test` should take about as long as each other.
-PROCESSES := tests/core $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite openapi upstream_faults adaptive poison verify_batch)
+PROCESSES := tests/core tests/dashboard $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite openapi upstream_faults adaptive poison verify_batch)
 
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE

@@ -244,7 +244,7 @@ def test_bad_lines_are_named_with_their_cure(owner: Person, witness: Witness) ->
     sent = form(client, owner.tenant, file)
     said = examined(client, owner.tenant, **sent)
     assert "It would fail 34 of 35 lines can’t run." in said
-    assert "invalid_json_line 31 times Write one JSON object a line" in said and "and 21 more" in said
+    assert "invalid_json_line 31 times One object a line, UTF-8" in said and "and 21 more" in said
     assert "Line 3 body.model There is no model &#x27;nobody&#x27;" in said
     assert "duplicate_custom_id 1 time" in said and "Line 4 custom_id" in said and "Line 5" in said
     skipping = examined(client, owner.tenant, **{**sent, "on_invalid_line": "skip"})
