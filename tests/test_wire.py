@@ -9,7 +9,7 @@ import pytest
 
 from batches.core.answers import Answer
 from batches.engine import wire
-from batches.engine.upstream import Client, Target
+from batches.engine.upstream import Client, Target, Withheld
 from tests.witness import Witness, request_line
 
 pytestmark = pytest.mark.sqlite_only  # no database in it
@@ -93,6 +93,19 @@ def test_a_reset_on_a_fresh_connection_counts(server: Witness) -> None:
     server.reset()
     assert posts(server.base_url, body("reset")) == [Answer(0, b"", error="upstream_unreachable")]
     assert len(server.log()) == 1
+
+
+def test_what_was_connected_too_late_is_not_sent(server: Witness) -> None:
+    """A runner that is stopped while it connects wakes up after its lease: others run the line by then."""
+    server.reset()
+
+    async def run() -> None:
+        client = Client(5, may_send=lambda: False)
+        with pytest.raises(Withheld):
+            await client.post(Target(server.base_url, ENDPOINT), body())
+
+    asyncio.run(run())
+    assert not server.log()
 
 
 def test_a_drop_of_a_reused_connection_is_tried_again(server: Witness) -> None:

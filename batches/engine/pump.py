@@ -17,7 +17,7 @@ from batches.core.requests import ENDPOINTS
 from batches.core.splicing import replace_model
 from batches.engine.lines import Held, Lane, LaneKey, Line
 from batches.engine.permits import NOTHING
-from batches.engine.upstream import Client, Target
+from batches.engine.upstream import Client, Target, Withheld
 from batches.models import Upstream
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Pump:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
-        self._client = Client()
+        self._client = Client(may_send=self._may_send)
         self.hungry_below: dict[LaneKey, int] = {}  # ready lines below which it pays to claim more
 
     def lane(self, key: LaneKey) -> Lane:
@@ -195,7 +195,7 @@ class Pump:
         try:
             while channel.workers <= channel.limit:
                 now = time.monotonic()
-                may_send = now < self.lease_end and not self.stalled and channel.may_send(now)
+                may_send = self._may_send() and channel.may_send(now)
                 line = self._take(channel, now) if may_send else None
                 if line is None:
                     await self._park(channel)
@@ -204,6 +204,9 @@ class Pump:
             self._unpark(channel, len(channel.parked))  # it leaves as one too many: its next line is for one that stays
         finally:
             channel.workers -= 1
+
+    def _may_send(self) -> bool:
+        return time.monotonic() < self.lease_end and not self.stalled
 
     def _take(self, channel: Channel, now: float) -> Line | None:
         """The next line to send; a retry that is over the upstream's budget is delayed further."""
@@ -234,6 +237,10 @@ class Pump:
         try:
             body = replace_model(line.body, channel.own_model) if channel.own_model else line.body
             answer = await self._client.post(channel.targets[held.endpoint], body)
+        except Withheld:
+            held.in_flight -= 1
+            channel.lane.delay(line, started)
+            return
         except BaseException:
             held.in_flight -= 1
             raise

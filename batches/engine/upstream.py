@@ -6,6 +6,7 @@ any byte of an answer: the upstream closed it before it read the request.
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from functools import cached_property
 from urllib.parse import urlsplit
 
@@ -47,15 +48,26 @@ class Target:
         return b"%b%d\r\n\r\n" % (self._head, length)
 
 
-class Client:
-    """Sends bodies as they are, to any number of upstreams. It belongs to one event loop."""
+class Withheld(Exception):
+    """Nothing was sent: while it was being connected, the moment passed in which it might have been."""
 
-    def __init__(self, deadline: float = ATTEMPT_DEADLINE) -> None:
-        self._deadline = deadline
+
+class Client:
+    """Sends bodies as they are, to any number of upstreams. It belongs to one event loop.
+
+    `may_send` is asked once more where a connection had to be made first: that takes a while, and a process that is
+    stopped meanwhile wakes up after its lease.
+    """
+
+    def __init__(self, deadline: float = ATTEMPT_DEADLINE, may_send: Callable[[], bool] = lambda: True) -> None:
+        self._deadline, self._may_send = deadline, may_send
         self._pools: dict[tuple[str, int, bool], list[tuple[Connection, float]]] = {}
 
     async def post(self, target: Target, body: bytes) -> Answer:
-        """The answer, whole; status 0 with an error code when there is none. Never raises for what a server does."""
+        """The answer, whole; status 0 with an error code when there is none. Never raises for what a server does.
+
+        Raises Withheld when it may not be sent any more.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._deadline
         head = target.head(len(body))
@@ -66,6 +78,9 @@ class Client:
                 connection = connection or await self._connect(target)
             except (OSError, TimeoutError, ValueError):  # a host that can't be one is a ValueError
                 return UNCONNECTED
+            if not connection.used and not self._may_send():
+                connection.close()
+                raise Withheld
             reused = connection.used
             try:
                 answer = await connection.exchange(head, body, end - loop.time())
