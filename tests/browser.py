@@ -33,6 +33,7 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
+STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]  # of axe-core's rules
 WATCH = """
 document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
@@ -80,8 +81,7 @@ class Tab:
     def accessible(self, rules: list[str] | None = None) -> list[str]:
         """What axe-core finds serious or critical on the page as it stands (by these rules, or all), and where."""
         options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False}
-        if rules:
-            options["runOnly"] = {"type": "rule", "values": rules}
+        options["runOnly"] = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": STANDARDS}
         found = Axe().run(self.page, options=options).response["violations"]
         return [
             f"{self.page.url}: {each['id']} ({each['impact']}): {each['help']}: {node['html'][:200]}"

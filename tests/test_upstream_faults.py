@@ -221,7 +221,7 @@ def test_a_total_deadline_cuts_what_never_ends(
 ) -> None:
     deadline = 1.0
     monkeypatch.setattr("batches.core.retrying.MAX_ATTEMPTS", 1)
-    monkeypatch.setattr(Client.__init__, "__defaults__", (deadline,))
+    monkeypatch.setattr(Client.__init__, "__defaults__", (deadline, lambda: True))
     faults = ["drip", "slow-headers", "hang"] * 4
     lines = [request_line(str(n), custom_id=f"line:{n}", faults=[fault]) for n, fault in enumerate(faults)]
     batch = submit(owner, lines)
