@@ -90,8 +90,9 @@ def pages(batches: str, lines: str) -> dict[str, Any]:
     )
     large = Batch.objects.filter(tenant=tenant).latest("pk")
     Batch.objects.filter(pk=large.pk).update(
-        status="cancelling", cancelling_at=now, in_progress_at=now - timedelta(minutes=10), total=lines, completed=lines
-    )
+        status="in_progress", paused_reason="max_cost_usd", in_progress_at=now - timedelta(minutes=10), ended_at=None,
+        total=lines, completed=lines,
+    )  # fmt: skip
     step = timedelta(minutes=10) / int(lines)
     rows = (
         Result(
