@@ -43,7 +43,8 @@ class Command(VerbCommand):
                     place = Membership.objects.create(tenant=tenant_named(tenant), user=user, role=role)
                     trail.record(place.tenant, trail.OPERATOR, "member.added", user.email, role=role)
         except IntegrityError:
-            raise CommandError(f"There is a user {email} already: choose another address.") from None
+            cure = "choose another address, or have an owner of the tenant invite them."
+            raise CommandError(f"There is a user {email} already: {cure}") from None
         self.say({"email": user.email, "password": password, "tenant": tenant, "staff": staff})
 
     def reset_factors(self, email: str) -> None:
