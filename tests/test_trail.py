@@ -272,8 +272,11 @@ def test_everybody_of_the_tenant_reads_it(owner: Person, outsider: Person) -> No
         when="2026-11-28T16:41:52+00:00",
         nothing=None,
     )
+    trail.record(owner.tenant, "a@example.com", "batch.submitted", "batch_A1")
+    trail.record(owner.tenant, "a@example.com", "batch.submitted", "batch_/no")
     html = shown(client, page(owner))
     for words in (
+        f'<a href="/t/{owner.tenant.public_id}/batches/batch_A1">', ">batch_/no<",
         "Webhook endpoint changed", "enabled: yes → no", "url: https://a/ → &lt;script&gt;", "reader → none",
         "no.longer.known", "tokens: 1,000,000", "when: 2026-11-28 16:41 UTC",
     ):  # fmt: skip
