@@ -108,6 +108,7 @@ def test_the_part_that_moves_says_what_has_changed(owner: Person) -> None:
     Batch.objects.filter(pk=batch.pk).update(status=Status.FINALIZING, finalizing_at=timezone.now(), waiting_reason="")
     head = client.get(moving(head)).content.decode()
     assert '<div id="said" hx-swap-oob="innerHTML">Finalizing</div>' in head and "Timeline" in head
+    assert 'id="about"' in head and "About this batch" in head, "the model is known since the input was checked"
     assert "Cancel the batch" not in head
     Batch.objects.filter(pk=batch.pk).update(status=Status.FAILED, ended_at=timezone.now())
     assert not moving(client.get(moving(head)).content.decode()), "it has ended"
@@ -127,7 +128,7 @@ def test_a_batch_that_ends_is_asked_for_until_its_receipts_are_there(
     head = client.get(moving(head)).content.decode()
     assert not moving(head) and all(f'href="{address(owner, batch, part)}"' in head for part in FILES)
     html = shown(client, address(owner, batch))
-    assert "1 failed" in html and "50% of the standard price" in html and "&lt;b&gt;x&lt;/b&gt;" in html
+    assert "1 failed" in html and "50% off the standard price" in html and "&lt;b&gt;x&lt;/b&gt;" in html
     assert "client.batches.retrieve(&quot;" + batch in html and f"curl http://testserver/v1/batch/{batch}" in html
     for name in ("Submitted", "In progress", "Finalizing", "Completed"):
         assert f"<strong>{name}</strong>" in html

@@ -44,12 +44,9 @@ def batch_head(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
 def whole(request: HttpRequest, seat: Seat, found: Any) -> dict[str, Any]:
     """What the page is made of."""
     now = timezone.now()
-    shown = serializers.native(found)
     return {
         **_moving(found, now),
         **_of_state(seat, found, now),
-        "facts": showing.facts(found, shown),
-        "metadata": showing.metadata(found),
         "has_lines": found.status != Status.FAILED,
         "snippets": snippets.of(request, found),
     }
@@ -70,6 +67,7 @@ def _moving(found: Any, now: datetime) -> dict[str, Any]:
 def _of_state(seat: Seat, found: Any, now: datetime) -> dict[str, Any]:
     """What changes with the batch's state alone."""
     undelivered = found.total - found.completed
+    shown = serializers.native(found)
     retries = Batch.objects.filter(tenant=seat.tenant, retry_of=found).order_by("pk")
     return {
         "pause": showing.pause(found),
@@ -81,6 +79,8 @@ def _of_state(seat: Seat, found: Any, now: datetime) -> dict[str, Any]:
         "has_output": found.results_file_id is not None,
         "retried_by": list(retries.values_list("public_id", flat=True)[:LISTED]) if found.status in RUN else [],
         "timeline": showing.timeline(found, now),
-        "faults": showing.faults(serializers.native(found)),
+        "faults": showing.faults(shown),
+        "facts": showing.facts(found, shown),
+        "metadata": showing.metadata(found),
         "deadline": looks.moment(found.deadline),
     }

@@ -123,7 +123,7 @@ def pause(batch: Batch) -> dict[str, Any] | None:
 
 
 def facts(batch: Any, shown: dict[str, Any]) -> list[tuple[str, str]]:
-    """What does not change by itself, as the API shows it."""
+    """What changes with its state alone, as the API shows it."""
     rate, cap = shown["max_error_rate"], shown["max_cost_usd"]
     found = [
         ("Endpoint", shown["endpoint"]),
@@ -131,7 +131,7 @@ def facts(batch: Any, shown: dict[str, Any]) -> list[tuple[str, str]]:
         ("Lines", f"{batch.total:,}"),
         (
             "Discount",
-            f"{float(shown['cost']['discount']):.0%} of the standard price" if shown["cost"]["discount"] else "",
+            f"{float(shown['cost']['discount']):.0%} off the standard price" if shown["cost"]["discount"] else "",
         ),
         ("Cost limit", f"{looks.cents(cap)} USD" if cap else ""),
         ("Limit of failed lines", f"{rate:.4g} of all" if rate else ""),

@@ -48,7 +48,7 @@ def _submit(request: HttpRequest, seat: Seat) -> HttpResponse:
         if refused.code == "idempotency_key_reused":
             form = form._replace(token=fresh_token())
         return _page(request, seat, form, refused)
-    messages.success(request, f"{batch_id} is submitted. Its lines are checked, then they run.")
+    messages.success(request, f"{batch_id} is submitted. All its lines are checked before the first one runs.")
     return redirect("batch", seat.tenant.public_id, batch_id)
 
 
