@@ -58,7 +58,7 @@ function draw() {
     scales: { x: { time: false, range: [-0.6, places.length - 0.4] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.06 : 1] } },
     axes: [
       { ...axis, size: 32, grid: { show: false }, space: 56, incrs: [1, 2, 5, 7, 10, 14, 20, 30, 50], values: (_, splits) => splits.map((place) => (data.labels[place] ? label(data.labels[place]) : "")) },
-      { ...axis, size: 52, values: (_, splits) => splits.map(short) },
+      { ...axis, size: (_, texts) => Math.max(52, ...(texts ?? []).map((text) => 16 + 7 * text.length)), values: (_, splits) => splits.map(short) },
     ],
     series: [{}, ...order.map((row) => ({ label: data.models[row], fill: colour(`--model-${row}`), width: 0, points: { show: false }, paths: bars }))],
     hooks: { setCursor: [(plot) => read(metric, plot.cursor.idx)] },
