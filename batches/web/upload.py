@@ -20,7 +20,7 @@ from tenants.web.access import Role, Seat, seat
 BESIDE = ("endpoint", "on_invalid_line", "max_cost_usd", "max_error_rate", "metadata")  # fields with their refusals
 LATEST = 10  # files that are offered
 PEOPLE = 20  # named to who may not
-NO_FILE = Refused(400, "missing_file", "Choose a file first: drop it above, or take one that is uploaded already.")
+NO_FILE = Refused(400, "missing_file", "Choose a file first, or take one that is uploaded already.")
 SENT_TWICE = {
     "idempotency_key_in_use": "It is being submitted already. Look at your batches, or submit it again in a moment.",
     "idempotency_key_reused": "This form has made a batch already, with other options. Submit it again for another.",
