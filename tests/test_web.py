@@ -17,8 +17,8 @@ from django.utils.html import strip_tags
 from batches import sweeping
 from batches.core.states import Status
 from batches.models import Batch, File
-from batches.web import listing, looks
-from tenants.models import Membership, Tenant, User
+from batches.web import listing, looks, urls
+from tenants.models import AuditEvent, Membership, Tenant, User
 from tests.conftest import Person
 
 pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
@@ -317,3 +317,44 @@ def test_times_are_as_long_as_they_need_to_be(seconds: float, words: str) -> Non
 def test_forecasts_are_no_finer_than_they_are(seconds: int, words: str) -> None:
     now = timezone.now()
     assert looks.ahead(now + timedelta(seconds=seconds), now) == words
+
+
+def test_texts_are_utf_8_whatever_a_header_calls_them(owner: Person) -> None:
+    client, page = member(owner.tenant, role="owner"), f"/t/{owner.tenant.public_id}"
+    body = b'--B\r\nContent-Disposition: form-data; name="email"\r\n\r\n+2AA-\\ud800\r\n--B--\r\n'
+    key = {"Authorization": f"Bearer {owner.key}"}
+    for charset, half in (("hex", "%FF"), ("punycode", "%FF"), ("unicode_escape", "%5Cud800"), ("utf-7", "%2B2AA-")):
+        said = f"text/plain; charset={charset}"
+        for address in ("batches?q=", "trail?actor=", "team?after=", "keys?after=", "usage?from="):
+            answer = client.generic("GET", f"{page}/{address}{half}", content_type=said)
+            assert answer.status_code in (200, 400, 404), address
+        answer = owner.client.generic("GET", f"/v1/batch?after={half}", content_type=said, headers=key)
+        assert answer.status_code in (400, 404)
+        for kind in ("multipart/form-data; boundary=B", "application/x-www-form-urlencoded"):
+            answer = client.generic("POST", f"{page}/team/invite", body, f"{kind}; charset={charset}")
+            assert answer.status_code == 400, kind
+
+
+STILL = ("keys/<str:prefix>/revoke", "team/", "billing/")  # what ends something, or pays
+
+
+def test_a_suspended_tenants_people_do_no_more_than_its_keys(owner: Person) -> None:
+    client, row = member(owner.tenant, role="owner"), owner.tenant.keys.get()
+    Tenant.objects.update(suspended=True)
+    ids = {"batch_id": make_batches(owner.tenant)[0].public_id, "prefix": row.prefix, "line": "1"}
+    before = AuditEvent.objects.count()
+    refused = set()
+    for pattern in urls.urlpatterns:
+        path = str(pattern.pattern)
+        if path.startswith(STILL) and path not in ("team/invite", "team/resend"):
+            continue
+        address = re.sub(r"<\w+:(\w+)>", lambda found: ids.get(found[1], "x"), path)
+        for method in ("POST", "PUT"):
+            answer = client.generic(method, f"/t/{owner.tenant.public_id}/{address}", headers={"Accept": "text/html"})
+            if answer.status_code != 405:
+                assert answer.status_code in (200, 302, 403, 404), path
+                refused.add((path, answer.status_code))
+    assert len([path for path, status in refused if status == 403]) >= 14, refused
+    assert AuditEvent.objects.count() == before
+    assert client.post(f"/t/{owner.tenant.public_id}/keys/{row.prefix}/revoke").status_code == 302
+    assert AuditEvent.objects.count() == before + 1

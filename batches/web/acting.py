@@ -23,10 +23,9 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def cancel(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     """Stop sending; what is done is kept."""
-    seat.check_active()
     found = watching.batch(seat.tenant, batch_id)
     if found.cancelling_at is None:
         _act(request, seat, found, "batch.cancelled", lambda: lifecycle.cancel(found))
@@ -35,10 +34,9 @@ def cancel(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def resume(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     """Go on with a paused batch, with another limit where the form has its field: empty is none."""
-    seat.check_active()
     found = watching.batch(seat.tenant, batch_id)
     sent = {name: request.POST[name].strip()[:MAX_FIELD] for name in fields.CAPS if name in request.POST}
     try:
@@ -52,10 +50,9 @@ def resume(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def retry(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     """A new batch of the lines that were not delivered; the same form sent twice makes one."""
-    seat.check_active()
     found = watching.batch(seat.tenant, batch_id)
     token = request.POST.get("form", "")
     key = f"form-{token}" if _TOKEN.fullmatch(token) else ""

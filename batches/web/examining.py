@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def examine(request: HttpRequest, seat: Seat) -> HttpResponse:
     """A part of the page: the file, and what a batch of it would meet. Where too many are looked at, it asks again."""
     form = typed(request.POST)

@@ -18,10 +18,9 @@ from tenants.web.access import Role, Seat, seat
 
 
 @require_http_methods(["PUT"])
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def receive(request: HttpRequest, seat: Seat) -> HttpResponse:
     """The body is the file, `filename` its name; it becomes a file of the tenant."""
-    seat.check_active()
     uploads.check_length(request, room=0)
     name = request.GET.get("filename", "").replace("\\", "/").rpartition("/")[2]
     arriving = uploads.receive_raw(request, name)
@@ -43,7 +42,7 @@ def _store(request: HttpRequest, seat: Seat, stored: uploads.Stored) -> File:
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def remove(request: HttpRequest, seat: Seat, file_id: str) -> HttpResponse:
     """Delete a file that no active batch uses. For htmx a part of the page, so that what was typed stays."""
     part = "HX-Request" in request.headers

@@ -75,7 +75,7 @@ def endpoint_list(request: HttpRequest, seat: Seat) -> HttpResponse:
 
 
 @FORM
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def new(request: HttpRequest, seat: Seat) -> HttpResponse:
     """The form of a new endpoint; its answer shows the secret, this once."""
     if request.method != "POST":
@@ -108,6 +108,7 @@ def endpoint(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpResponse
         return _form(request, _kept(found), found=found)
     if not seat.writes:
         raise Refused(403, "role_insufficient", f"This takes a member or an owner of {seat.tenant.name}. Ask one.")
+    seat.check_active()
     sent = _sent(request)
     try:
         endpoints.update(found, seat.user.email, _columns(sent))
@@ -118,7 +119,7 @@ def endpoint(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpResponse
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def enabled(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpResponse:
     """Enable or disable it."""
     found = endpoints.named(seat.tenant, endpoint_id)
@@ -130,7 +131,7 @@ def enabled(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpResponse:
 
 
 @FORM
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def rotate(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpResponse:
     """Asks whether both secrets are to sign for a day; its answer shows the new one, this once."""
     found = endpoints.named(seat.tenant, endpoint_id)
@@ -147,7 +148,7 @@ def rotate(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpResponse:
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def test(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpResponse:
     """Post a sample event there, and say what came of it."""
     found = endpoints.named(seat.tenant, endpoint_id)
@@ -162,7 +163,7 @@ def test(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpResponse:
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def delete(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpResponse:
     """Remove it with its log."""
     endpoints.delete(endpoints.named(seat.tenant, endpoint_id), seat.user.email)
@@ -189,7 +190,7 @@ def deliveries(request: HttpRequest, seat: Seat, endpoint_id: str) -> HttpRespon
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def replay(request: HttpRequest, seat: Seat, endpoint_id: str, delivery_id: str) -> HttpResponse:
     """Send an event again."""
     found = endpoints.named(seat.tenant, endpoint_id)

@@ -42,10 +42,13 @@ class Seat(NamedTuple):
             raise Refused(403, "tenant_suspended", "This tenant is suspended. Ask the operator of this service.")
 
 
-def seat(needs: Role = Role.READER) -> Callable[[Callable[..., HttpResponseBase]], Callable[..., HttpResponseBase]]:
-    """A view of a tenant's page: called as `view(request, seat, …)`, for people whose role is `needs` or more.
+def seat(
+    needs: Role = Role.READER, active: bool = False
+) -> Callable[[Callable[..., HttpResponseBase]], Callable[..., HttpResponseBase]]:
+    """A view of a tenant's page: called as `view(request, seat, …)`, for people whose role is `needs` or more, of a
+    tenant that is not suspended where it must be `active`.
 
-    Raises Refused 404 for a tenant the person has no place in, 403 for too small a role.
+    Raises Refused 404 for a tenant the person has no place in, 403 for too small a role and a suspended tenant.
     """
 
     def decorate(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
@@ -57,6 +60,8 @@ def seat(needs: Role = Role.READER) -> Callable[[Callable[..., HttpResponseBase]
             request.seat = found  # type: ignore[attr-defined]  # for the templates: `seated`
             if RANKS[found.role] < RANKS[needs]:
                 raise Refused(403, "role_insufficient", f"This takes {NEEDED[needs]} of {found.tenant.name}. Ask one.")
+            if active:
+                found.check_active()
             if request.session.get("tenant") != tenant_id:
                 request.session["tenant"] = tenant_id
             return view(request, found, *args, **kwargs)

@@ -55,7 +55,7 @@ def key_list(request: HttpRequest, seat: Seat) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def new(request: HttpRequest, seat: Seat) -> HttpResponse:
     """The form of a new key; its answer shows the key, this once."""
     if request.method != "POST":
@@ -73,7 +73,7 @@ def new(request: HttpRequest, seat: Seat) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def rotate(request: HttpRequest, seat: Seat, prefix: str) -> HttpResponse:
     """Asks how long both keys are to work; its answer shows the new one, this once."""
     former = _named(seat, prefix)

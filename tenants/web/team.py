@@ -45,7 +45,7 @@ def people(request: HttpRequest, seat: Seat) -> HttpResponse:
 
 
 @require_POST
-@seat(Role.OWNER)
+@seat(Role.OWNER, active=True)
 def invite(request: HttpRequest, seat: Seat) -> HttpResponse:
     """Invite somebody."""
     form = Invite(request.POST)
@@ -62,7 +62,7 @@ def invite(request: HttpRequest, seat: Seat) -> HttpResponse:
 
 
 @require_POST
-@seat(Role.OWNER)
+@seat(Role.OWNER, active=True)
 def resend(request: HttpRequest, seat: Seat) -> HttpResponse:
     """A new link for somebody who is invited."""
     try:
