@@ -358,3 +358,14 @@ def test_a_suspended_tenants_people_do_no_more_than_its_keys(owner: Person) -> N
     assert AuditEvent.objects.count() == before
     assert client.post(f"/t/{owner.tenant.public_id}/keys/{row.prefix}/revoke").status_code == 302
     assert AuditEvent.objects.count() == before + 1
+
+
+def test_a_strangers_junk_writes_nothing_into_the_log(owner: Person, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor the secret of a link that somebody posts to."""
+    client = Client(enforce_csrf_checks=True)
+    client.post("/invitations/a-secret")
+    many = "&".join(f"a{n}=1" for n in range(1001))
+    assert client.post("/account/login/", many, content_type="application/x-www-form-urlencoded").status_code == 400
+    client.cookies["sessionid"] = "junk"
+    assert client.get("/").status_code == 302
+    assert not caplog.records
