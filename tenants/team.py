@@ -1,10 +1,11 @@
 """Who belongs to a tenant, and as what: decided under the tenant's lock, so that an owner always remains."""
 
 from django.db import transaction
+from django.utils import timezone
 
 from tenants import admission, trail
 from tenants.errors import Refused
-from tenants.models import Membership, Tenant, User
+from tenants.models import Invitation, Membership, Tenant, User
 
 Role = Membership.Role
 
@@ -28,6 +29,7 @@ def change_role(tenant: Tenant, owner: User, email: str, role: str) -> bool:
             return False
         keep_an_owner(member)
         Membership.objects.filter(pk=member.pk).update(role=role)
+        _take_back(tenant, member)
         trail.record(tenant, owner.email, "member.role_changed", member.user.email, before=member.role, after=role)
     return True
 
@@ -39,6 +41,7 @@ def remove(tenant: Tenant, owner: User, email: str) -> None:
         member = _member(tenant, email)
         keep_an_owner(member)
         member.delete()
+        _take_back(tenant, member)
         trail.record(tenant, owner.email, "member.removed", member.user.email, role=member.role)
 
 
@@ -60,6 +63,13 @@ def keep_an_owner(member: Membership) -> None:
     if not owners.exclude(pk=member.pk).exists():
         message = f"{member.user.email} is the only owner. Make somebody else an owner first."
         raise Refused(409, "last_owner", message, param="email")
+
+
+def _take_back(tenant: Tenant, member: Membership) -> None:
+    """Who is no owner any more has no way back in: what they invited, maybe themselves elsewhere, ends with it."""
+    if member.role == Role.OWNER:
+        rows = Invitation.objects.filter(tenant=tenant, invited_by=member.user.email, closed_at=None)
+        rows.update(closed_at=timezone.now())
 
 
 def _member(tenant: Tenant, email: str) -> Membership:

@@ -337,6 +337,16 @@ def test_an_owner_changes_a_role_and_removes_a_member_at_once(owner: Person, ada
 
 
 @sqlite_only
+@pytest.mark.parametrize("decision", ["remove", "role"])
+def test_a_former_owner_has_no_way_back_in(owner: Person, ada: User, page: str, decision: str) -> None:
+    bob = user_of(owner.tenant, "bob@example.com", "owner")
+    for inviter, invited in ((bob, "bob@elsewhere.example"), (ada, "carol@example.com")):
+        browser_of(inviter).post(f"{page}/invite", {"email": invited, "role": "owner"})
+    browser_of(ada).post(f"{page}/{decision}", {"email": bob.email, "role": "reader"})
+    assert [row.email for row in Invitation.objects.filter(closed_at=None)] == ["carol@example.com"]
+
+
+@sqlite_only
 def test_the_last_owner_stays(owner: Person, ada: User, page: str) -> None:
     gone = user_of(owner.tenant, "gone@example.com")
     User.objects.filter(pk=gone.pk).update(is_active=False)  # who can't sign in does not count
