@@ -136,15 +136,16 @@ def _still(batch: Batch, code: str) -> None:
         same.update(paused_reason=reason, waiting_reason=caps.waiting_reason(reason))
 
 
-def cancel(batch: Batch) -> None:
-    """Stop sending. Raises Refused 409 when the batch has ended otherwise, or is being finalized."""
+def cancel(batch: Batch) -> bool:
+    """Stop sending; whether it was this call that did. Raises Refused 409 when it has ended otherwise, or is ending."""
     if transition(batch.pk, Status.CANCELLING):
         close_if_drained(batch.pk)
-        return
+        return True
     status, cancelled_at = Batch.objects.values_list("status", "cancelling_at").get(pk=batch.pk)
     if cancelled_at is None:
         shown = states.shown(Status(status), cancelled=False)
         raise Refused(409, "batch_not_cancellable", f"The batch can't be cancelled any more: it is {shown}.")
+    return False
 
 
 def expire(batch: int) -> bool:

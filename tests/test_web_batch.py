@@ -17,6 +17,7 @@ from django.utils import timezone
 from batches import objects
 from batches.core.states import Status
 from batches.models import Batch, Result, Submission
+from batches.web import watching
 from tenants.models import AuditEvent, Membership, User
 from tests.conftest import Person, seal
 from tests.test_engine import Work, numbered
@@ -186,6 +187,16 @@ def acting(owner: Person, role: str = "member") -> Client:
 
 def trail() -> list[tuple[str, str, str, dict[str, Any]]]:
     return list(AuditEvent.objects.order_by("pk").values_list("actor", "action", "target", "details"))
+
+
+def test_of_two_who_cancel_at_once_one_is_on_the_trail(owner: Person, witness: Witness) -> None:
+    client, batch = member(owner.tenant, role="member"), owner.submit([request_line("1")]).json()["id"]
+    before = watching.batch(owner.tenant, batch)
+    client.post(address(owner, batch, "cancel"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(watching, "batch", lambda *_: before)  # looked at before the other's cancel
+        assert client.post(address(owner, batch, "cancel")).status_code == 302
+    assert trail() == [("member@example.com", "batch.cancelled", batch, {})]
 
 
 def test_a_member_cancels(owner: Person, witness: Witness) -> None:

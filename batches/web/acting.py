@@ -66,13 +66,15 @@ def retry(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     return redirect("batch", seat.tenant.public_id, made)
 
 
-def _act(request: HttpRequest, seat: Seat, found: Any, action: str, do: Callable[[], None], **details: Any) -> None:
+def _act(
+    request: HttpRequest, seat: Seat, found: Any, action: str, do: Callable[[], bool | None], **details: Any
+) -> None:
     """Change the batch, forget what a repetition of its making would be answered, and note it: all in one."""
     with Attempt(seat.tenant, None, f"POST {request.path}") as attempt:
         attempt.name(details)
         with attempt.acting(found.public_id):
-            do()
-            trail.record(seat.tenant, seat.user.email, action, found.public_id, **details)
+            if do() is not False:  # of two at once it was the other's
+                trail.record(seat.tenant, seat.user.email, action, found.public_id, **details)
 
 
 def _again(request: HttpRequest, seat: Seat, batch_id: str, refused: Refused, sent: dict[str, str]) -> HttpResponse:
