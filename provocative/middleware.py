@@ -79,19 +79,6 @@ class RefusedPages:
         return errors.refuse(request, error) if isinstance(error, Refused) else None
 
 
-class Utf8:
-    """Every text is UTF-8, whatever a Content-Type calls it: Python knows charsets that throw, and that make half
-    characters, which no database takes."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.encoding is not None:
-            request.encoding = "utf-8"
-        return self._get_response(request)
-
-
 class RequestId:
     """Sets request.id and the x-request-id header: the client's own when it is a harmless one."""
 

@@ -39,7 +39,6 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "provocative.middleware.RequestId",
-    "provocative.middleware.Utf8",
     "provocative.middleware.RateHeaders",
     "provocative.middleware.BoundedBodies",
     "django.middleware.security.SecurityMiddleware",

@@ -319,22 +319,6 @@ def test_forecasts_are_no_finer_than_they_are(seconds: int, words: str) -> None:
     assert looks.ahead(now + timedelta(seconds=seconds), now) == words
 
 
-def test_texts_are_utf_8_whatever_a_header_calls_them(owner: Person) -> None:
-    client, page = member(owner.tenant, role="owner"), f"/t/{owner.tenant.public_id}"
-    body = b'--B\r\nContent-Disposition: form-data; name="email"\r\n\r\n+2AA-\\ud800\r\n--B--\r\n'
-    key = {"Authorization": f"Bearer {owner.key}"}
-    for charset, half in (("hex", "%FF"), ("punycode", "%FF"), ("unicode_escape", "%5Cud800"), ("utf-7", "%2B2AA-")):
-        said = f"text/plain; charset={charset}"
-        for address in ("batches?q=", "trail?actor=", "team?after=", "keys?after=", "usage?from="):
-            answer = client.generic("GET", f"{page}/{address}{half}", content_type=said)
-            assert answer.status_code in (200, 400, 404), address
-        answer = owner.client.generic("GET", f"/v1/batch?after={half}", content_type=said, headers=key)
-        assert answer.status_code in (400, 404)
-        for kind in ("multipart/form-data; boundary=B", "application/x-www-form-urlencoded"):
-            answer = client.generic("POST", f"{page}/team/invite", body, f"{kind}; charset={charset}")
-            assert answer.status_code == 400, kind
-
-
 STILL = ("keys/<str:prefix>/revoke", "team/", "billing/")  # what ends something, or pays
 
 
