@@ -253,9 +253,7 @@ LOGGING = {
         "httpx": {"level": "WARNING"},
         "stripe": {"level": "WARNING"},  # at DEBUG it writes bodies
         "httpcore": {"level": "WARNING"},  # at DEBUG it writes headers
-        "django.security": {
-            "level": "CRITICAL"
-        },  # anybody can send a wrong host, token, cookie or form, with its address
+        "django.security": {"level": "CRITICAL"},  # anybody can send a wrong host, token, cookie or form
         "django.request": {"level": "ERROR"},  # a refused request is the client's news, not the operator's
     },
 }
