@@ -80,6 +80,11 @@ class Adapter(DefaultAccountAdapter):  # type: ignore[misc]  # it carries no typ
             message = "No mail can be sent now. Try again later, or tell the operator of this service."
             raise Refused(503, "mail_unavailable", message) from None
 
+    def send_password_reset_mail(self, user: Any, email: str, context: dict[str, Any]) -> None:
+        """A stranger asks: the answer is the same where there is no such account, so also where no mail can go out."""
+        with suppress(Refused):  # logged where it was raised
+            super().send_password_reset_mail(user, email, context)
+
     def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
         """What was changed is changed, whether or not a mail can tell of it."""
         with suppress(Refused):  # logged where it was raised

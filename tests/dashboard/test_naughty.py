@@ -12,7 +12,7 @@ from django.db.models import F, TextField, Value
 from django.db.models.functions import Cast, Concat
 from django.test import Client
 
-from batches import digest, lines
+from batches import lines
 from batches.models import Batch, File, Upstream, Usage, WebhookDelivery, WebhookEndpoint
 from billing import ledger
 from billing.models import Invoice
@@ -46,7 +46,7 @@ def said(*_: Any) -> bytes:
 
 def spoil(world: gallery.World, working: Any) -> list[str]:
     """Put them everywhere; batches to look at."""
-    asked = {"messages": [{"role": "user", "content": f"line:e1 {text(11)}"}]}
+    asked: dict[str, Any] = {"messages": [{"role": "user", "content": f"line:e1 {text(11)}"}]}
     ran = world.acme.submit(
         [request_line("e1", custom_id=text(10), model="llama-3.3-70b", **asked), request_line("e2", model=text(12))],
         metadata=json.dumps({text(13)[:64]: text(14)}), on_invalid_line="skip",
@@ -70,7 +70,7 @@ def test_texts_of_others_stay_texts(witness: Witness, working: Any, monkeypatch:
     world = gallery.world(witness, working)
     made = spoil(world, working)
     monkeypatch.setattr(lines, "answered", said)
-    monkeypatch.setattr(digest.showing, "message", lambda line: text(30))
+    monkeypatch.setattr("batches.digest.showing.message", lambda line: text(30))
     client = Client()
     client.force_login(world.ada)
     batches = [f"/t/{world.acme.tenant.public_id}/batches/{batch}" for batch in made]
@@ -82,7 +82,7 @@ def test_texts_of_others_stay_texts(witness: Witness, working: Any, monkeypatch:
     everything = "".join(shown.values())
     assert not [place for place in PLACES if f"n{place:02}" not in everything]
     for name in ("usage.csv", "trail/csv", f"billing/invoices/{world.ids['invoice_id']}/csv"):
-        answer = client.get(f"/t/{world.acme.tenant.public_id}/{name}")
+        answer: Any = client.get(f"/t/{world.acme.tenant.public_id}/{name}")
         data = b"".join(answer.streaming_content) if answer.streaming else answer.content
         cells = [cell for row in csv.reader(data.decode().splitlines()) for cell in row]
         assert not [cell for cell in cells if cell.startswith(("=", "+", "@"))], name
