@@ -8,16 +8,14 @@ PEERS := .venv-peers/.installed
 COMPAT := .venv-compat/.installed
 BROWSER := $(shell command -v chromium)
 
-# The four parts of `make test` run beside each other and should take about as long: what waits, beside what works.
-# Those that start services of their own, and those that know no database
-PROCESSES := tests/core $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness json_suite openapi upstream_faults adaptive poison verify_batch)
-# what people see
-PAGES := tests/dashboard $(wildcard tests/test_web*.py) $(patsubst %,tests/test_%.py,walk naughty admin)
+# The three parts of `make test` run beside each other and should take about as long. This one has those that a second
+# database can't change, and those that start services and browsers of their own, since they mostly wait.
+PROCESSES := tests/core tests/dashboard $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite openapi upstream_faults adaptive poison verify_batch)
 
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup browser demo run test test-processes test-pages test-sqlite test-postgres screenshots soak compat lint format bench clean
+.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres screenshots soak compat lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,16 +52,13 @@ run: $(RUNTIME) ## Serve in the foreground, with the embedded model
 	$(PYTHON) manage.py up
 
 test: $(DEVELOPMENT) browser ## Run all tests, on SQLite and on a PostgreSQL that pip brought
-	@$(MAKE) --jobs 4 --output-sync=target --keep-going test-processes test-pages test-sqlite test-postgres
+	@$(MAKE) --jobs 3 --output-sync=target --keep-going test-processes test-sqlite test-postgres
 
 test-processes: $(DEVELOPMENT)
 	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES)
 
-test-pages: $(DEVELOPMENT)
-	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PAGES)
-
 test-sqlite: $(DEVELOPMENT)
-	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(patsubst %,--ignore=%,$(PROCESSES) $(PAGES))
+	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES:%=--ignore=%)
 
 test-postgres: $(DEVELOPMENT)
 	TEST_DATABASE=postgres $(PYTHON) -m pytest -q --ignore=tests/core -m "not model and not sqlite_only and not soak and not compat" --ignore=tests/dashboard

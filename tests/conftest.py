@@ -23,7 +23,7 @@ from django.db import connection
 from django.test import Client, TransactionTestCase
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from batches import files, tasks
+from batches import files, tasks, transfers
 from batches.engine import runner
 from batches.models import Batch, Upstream
 from billing import prices
@@ -97,6 +97,13 @@ def unprotected() -> Iterator[None]:
         yield
         for _, sql in triggers:
             cursor.execute(sql)
+
+
+@pytest.fixture(autouse=True)
+def free_places() -> Iterator[None]:
+    """A server closes every answer; the tests' client leaves open those whose body nobody reads, and their places."""
+    yield
+    transfers.Transfer._places = threading.BoundedSemaphore(transfers.DOWNLOADS)
 
 
 @pytest.fixture(scope="session", autouse=True)
