@@ -40,9 +40,10 @@ $(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
 
 browser: ## Install Debian's Chromium for the tests of the dashboard, where that is allowed
 ifeq ($(BROWSER),)
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends chromium fonts-liberation; \
-	else echo "No chromium: the tests of the dashboard are skipped. Install it (apt install chromium)." >&2; fi
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export DEBIAN_FRONTEND=noninteractive; \
+		apt-get -q update && apt-get -qy install --no-install-recommends chromium fonts-liberation; fi >/dev/null; \
+	command -v chromium >/dev/null || \
+		echo "No chromium: the tests of the dashboard are skipped. Install it (apt install chromium)." >&2
 endif
 
 demo: $(RUNTIME) ## Run a three-line batch on the embedded model, and stop
