@@ -6,7 +6,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 PEERS := .venv-peers/.installed
 COMPAT := .venv-compat/.installed
-BROWSER := $(shell command -v chromium)
+BROWSER := $(shell command -v chromium-headless-shell || command -v chromium)
 
 # The three parts of `make test` run beside each other and should take about as long. This one has those that a second
 # database can't change, and those that start services and browsers of their own, since they mostly wait.
@@ -41,9 +41,10 @@ $(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
 browser: ## Install Debian's Chromium for the tests of the dashboard, where that is allowed
 ifeq ($(BROWSER),)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export DEBIAN_FRONTEND=noninteractive; \
-		apt-get -q update && apt-get -qy install --no-install-recommends chromium fonts-liberation; fi >/dev/null; \
-	command -v chromium >/dev/null || \
-		echo "No chromium: the tests of the dashboard are skipped. Install it (apt install chromium)." >&2
+		apt-get -q update && apt-get -qy install --no-install-recommends fonts-liberation chromium-headless-shell; \
+		fi >/dev/null; \
+	command -v chromium-headless-shell >/dev/null || echo "No Chromium: the tests of the dashboard are skipped." \
+		"Install it (apt install chromium-headless-shell, or chromium)." >&2
 endif
 
 demo: $(RUNTIME) ## Run a three-line batch on the embedded model, and stop

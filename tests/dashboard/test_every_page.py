@@ -43,10 +43,9 @@ def look(tab: Tab, path: str, name: str) -> list[str]:
     wrong = tab.accessible()
     tab.page.emulate_media(color_scheme="dark")
     keep(tab, f"{name}.dark")
-    wrong += tab.accessible(["color-contrast"])
     tab.page.set_viewport_size(PHONE)
     keep(tab, f"{name}.phone.dark")
-    wrong += tab.accessible(["target-size"])
+    wrong += tab.accessible(["color-contrast", "target-size"])
     if (width := tab.page.evaluate(WIDTH)) > PHONE["width"]:
         wrong.append(f"{path}: is {width} wide on a phone")
     if SCREENSHOTS:
