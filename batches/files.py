@@ -5,6 +5,7 @@ An output file without a key belongs to a batch that runs: its lines are read fr
 
 import logging
 from datetime import timedelta
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -156,8 +157,8 @@ def _remove(file: File) -> bool:
         File.objects.filter(pk__in=[each.pk for each in gone]).update(deleted_at=clock.now())
         keys = [let_go(each) for each in gone]
         idempotency.forget(file.tenant_id, file.public_id)
-    for key in keys:
-        discard(key)
+        for key in keys:
+            transaction.on_commit(partial(discard, key))  # of the caller's transaction too, where it has one
     return True
 
 

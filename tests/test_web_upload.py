@@ -386,6 +386,20 @@ def test_a_file_can_be_removed_or_taken_again(owner: Person, witness: Witness) -
     assert b"There is no file with this id." in client.post(at(owner.tenant), sent).content
 
 
+def test_a_removal_that_is_not_committed_keeps_the_bytes(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row comes back with the transaction; the object would not."""
+    client = member(owner.tenant, role="member")
+    file = uploaded(client, owner.tenant)
+    with monkeypatch.context() as patched:
+        patched.setattr("batches.web.uploading.trail.record", broken)
+        with pytest.raises(OSError, match="the disk is gone"):
+            client.post(at(owner.tenant, "remove_file", file_id=file.public_id))
+    assert files.find(owner.tenant, file.public_id) == file
+    assert objects.read(file.storage_key, 0, file.bytes)
+    client.post(at(owner.tenant, "remove_file", file_id=file.public_id))
+    assert settings.HOME / "files" / file.storage_key not in inputs()
+
+
 @sqlite_only
 def test_the_example_runs(owner: Person, witness: Witness) -> None:
     client = member(owner.tenant, role="member")
