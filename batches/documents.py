@@ -7,10 +7,11 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from rest_framework.request import Request
 
-from batches import attainment, transfers
+from batches import attainment
 from batches.attainment import Attainment
 from billing import statement
 from billing.models import Invoice
+from tenants import transfers
 from tenants.errors import busy
 
 CSV, PDF = "text/csv; charset=utf-8", "application/pdf"

@@ -15,8 +15,9 @@ from batches import enqueued, expecting, objects, reserving
 from batches.core import bounds, planning
 from batches.core.requests import BYTES_PER_TOKEN, Fault, Request
 from batches.expecting import Expected
+from batches.findings import Findings
 from batches.intake import WINDOW
-from batches.validation import MISSING, Checks, Findings, reachable_models, read, whole_fault
+from batches.validation import MISSING, Checks, reachable_models, read, whole_fault
 from billing import money, prices
 from tenants import clock
 from tenants.errors import busy

@@ -63,65 +63,74 @@ def queries(key: str, *batches: str) -> list[int]:
 
 def pages(batches: str, lines: str) -> dict[str, Any]:
     """A tenant with so many batches, the latest of so many lines; who sees them, and the queries that it takes."""
+    from django.conf import settings
+    from django.test import Client
+
+    from tenants.models import Membership, Tenant, User
+
+    tenant, user = Tenant.objects.create(name="pages"), User.objects.create_user("pages@example.com")
+    Membership.objects.create(tenant=tenant, user=user, role="owner")
+    large = _many(tenant, int(batches), int(lines))
+    client, bare = Client(headers={"host": "localhost"}), Client()
+    client.force_login(user)
+    bare.force_login(user, "django.contrib.auth.backends.ModelBackend")
+    cookies = [
+        f"{settings.SESSION_COOKIE_NAME}={who.cookies[settings.SESSION_COOKIE_NAME].value}" for who in (client, bare)
+    ]
+    counts = _counted(client, f"/t/{tenant.public_id}/batches", large)
+    return {"tenant": tenant.public_id, "batch": large.public_id, "cookies": cookies, "queries": counts}
+
+
+def _many(tenant: Any, batches: int, lines: int) -> Any:
+    """So many batches; the latest, which is paused, has so many lines."""
     from datetime import timedelta
 
-    from django.conf import settings
-    from django.db import connection
-    from django.test import Client
-    from django.test.utils import CaptureQueriesContext
     from django.utils import timezone
 
     from batches.models import Batch, File, Result
-    from batches.web import showing
-    from tenants.models import Membership, Tenant, User
 
-    now, tenant = timezone.now(), Tenant.objects.create(name="pages")
-    user = User.objects.create_user("pages@example.com")
-    Membership.objects.create(tenant=tenant, user=user, role="owner")
+    now = timezone.now()
     file = File.objects.create(
         tenant=tenant, purpose="batch", filename="questions.jsonl", bytes=1, lines=1, sha256="0", storage_key="none",
         created_at=now,
     )  # fmt: skip
     common = {"tenant": tenant, "input_file": file, "endpoint": "/v1/chat/completions", "created_at": now}
-    due = now + timedelta(days=1)
+    due, began = now + timedelta(days=1), now - timedelta(minutes=10)
     Batch.objects.bulk_create(
         Batch(**common, deadline=due, total=100, completed=n % 100, model="m", status="completed", ended_at=now)
-        for n in range(int(batches))
+        for n in range(batches - 1)
     )
-    large = Batch.objects.filter(tenant=tenant).latest("pk")
-    Batch.objects.filter(pk=large.pk).update(
-        status="in_progress", paused_reason="max_cost_usd", in_progress_at=now - timedelta(minutes=10), ended_at=None,
-        total=lines, completed=lines,
+    large = Batch.objects.create(
+        **common, deadline=due, total=lines, completed=lines, model="m", status="in_progress", in_progress_at=began,
+        paused_reason="max_cost_usd",
     )  # fmt: skip
-    step = timedelta(minutes=10) / int(lines)
     rows = (
         Result(
             tenant=tenant, batch=large, line=n, seq=n, custom_id=str(n), upstream_id=1, latency_ms=100 + n * 7919 % 2000,
-            input_tokens=100, output_tokens=20, finished_at=now - step * n, segment_id=1, offset=0, length=1,
+            input_tokens=100, output_tokens=20, finished_at=began + (now - began) * n / lines, segment_id=1, offset=0,
+            length=1,
         )
-        for n in range(1, int(lines) + 1)
+        for n in range(1, lines + 1)
     )  # fmt: skip
     Result.objects.bulk_create(rows, batch_size=5000)
-    client = Client(headers={"host": "localhost"})
-    client.force_login(user)
-    large.refresh_from_db()
-    state = showing.state(large)
-    address, counts = f"/t/{tenant.public_id}/batches", {}
+    return large
+
+
+def _counted(client: Any, address: str, large: Any) -> dict[str, int]:
+    """The queries of the list, of the batch's page and of the part of it that is polled."""
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    from batches.web import showing
+
+    parts = {"list": "", "page": f"/{large.public_id}", "head": f"/{large.public_id}/head?state={showing.state(large)}"}
     client.get(address)
-    for name, part in (
-        ("list", ""),
-        ("page", f"/{large.public_id}"),
-        ("head", f"/{large.public_id}/head?state={state}"),
-    ):
+    counts = {}
+    for name, part in parts.items():
         with CaptureQueriesContext(connection) as captured:
             assert client.get(address + part).status_code == 200
         counts[f"queries_{name}"] = len(captured)
-    bare = Client()
-    bare.force_login(user, "django.contrib.auth.backends.ModelBackend")
-    cookies = [
-        f"{settings.SESSION_COOKIE_NAME}={who.cookies[settings.SESSION_COOKIE_NAME].value}" for who in (client, bare)
-    ]
-    return {"tenant": tenant.public_id, "batch": large.public_id, "cookies": cookies, "queries": counts}
+    return counts
 
 
 def main() -> None:

@@ -51,9 +51,10 @@ def _bare(path: Path) -> float:
 def _ours(path: Path) -> float:
     from batches import validation
     from batches.core import planning
+    from batches.findings import Findings
 
     started = time.perf_counter()
-    findings = validation.Findings()
+    findings = Findings()
     columns = validation.read(path, validation.Checks("/v1/chat/completions", {"bench"}), findings)
     assert not findings.counts, findings.counts
     cuts = list(planning.cut(columns, planning.order(columns), {"bench": 64}))

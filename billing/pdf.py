@@ -8,7 +8,6 @@ from typing import Any
 
 from django.conf import settings
 from reportlab.lib import colors
-from reportlab.lib.enums import TA_RIGHT
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate, Spacer, Table
@@ -32,7 +31,6 @@ TAXES = "Taxes are left to Stripe: its invoice says whether any are due, and its
 _alone = Lock()  # reportlab's fonts are not for two threads; and one invoice at a time is enough work for a web process
 _TEXT = ParagraphStyle("text", fontName=BASE, fontSize=9, leading=12, splitLongWords=1)
 _CELL = ParagraphStyle("cell", parent=_TEXT, fontSize=8, leading=10)
-_RIGHT = ParagraphStyle("right", parent=_TEXT, alignment=TA_RIGHT)
 _TITLE = ParagraphStyle("title", parent=_TEXT, fontName=BOLD, fontSize=20, leading=26)
 _HEADING = ParagraphStyle("heading", parent=_TEXT, fontName=BOLD, fontSize=10, leading=14, spaceBefore=12, spaceAfter=4)
 

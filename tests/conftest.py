@@ -23,13 +23,13 @@ from django.db import connection
 from django.test import Client, TransactionTestCase
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from batches import files, tasks, transfers
+from batches import files, tasks
 from batches.engine import runner
 from batches.models import Batch, Upstream
 from billing import prices
 from billing import tasks as billing_tasks
 from billing.models import Invoice
-from tenants import keys
+from tenants import keys, transfers
 from tenants.models import Tenant
 from tests import documented, environment, fakestripe
 from tests.fakestripe import FakeStripe

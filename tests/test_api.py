@@ -11,10 +11,10 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
-from batches import transfers, uploads
+from batches import uploads
 from batches.models import Batch, File
 from provocative.wsgi import plain_content_type
-from tenants import keys
+from tenants import keys, transfers
 from tenants.models import ApiKey, Tenant
 from tests.conftest import Person, person
 from tests.witness import Witness, request_line

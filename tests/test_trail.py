@@ -20,7 +20,7 @@ from batches.idempotency import Attempt
 from batches.models import WebhookEndpoint
 from batches.webhooks import endpoints
 from billing.models import Customer
-from tenants import keys, trail
+from tenants import keys, trail, transfers
 from tenants.models import ApiKey, AuditEvent, Membership, Tenant, User
 from tenants.web import trail as pages
 from tests.conftest import Person
@@ -338,13 +338,13 @@ def test_no_cell_is_a_formula(owner: Person) -> None:
 
 
 @pytest.mark.sqlite_only
-def test_few_csvs_are_sent_at_once(owner: Person) -> None:
+def test_a_csv_has_the_place_of_a_download(owner: Person) -> None:
     """Whoever goes away, and whoever asks for the head alone, gives the place back."""
     client = member(owner.tenant)
     trail.record(owner.tenant, "operator", "key.created", "x")
-    for _ in range(20):
+    for _ in range(transfers.DOWNLOADS + 1):
         client.head(page(owner, "/csv")).close()
-    held = [client.get(page(owner, "/csv")) for _ in range(4)]
+    held = [client.get(page(owner, "/csv")) for _ in range(transfers.DOWNLOADS)]
     refused = client.get(page(owner, "/csv"))
     assert refused.status_code == 503 and refused["Retry-After"] == "5"
     for answer in held:

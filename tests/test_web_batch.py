@@ -268,8 +268,10 @@ def test_what_failed_is_retried_once_a_form(owner: Person, witness: Witness, wor
     assert (
         len(merged.getvalue().splitlines()) == 3 and f'"{made.public_id}_merged.jsonl"' in merged["Content-Disposition"]
     )
-    refused = client.post(address(owner, made, "retry"), {"form": "\x00" * 40}, headers={"Accept": "text/html"})
+    refused = client.post(address(owner, made, "retry"), {"form": "f" * 32}, headers={"Accept": "text/html"})
     assert refused.status_code == 409 and b"Every line of the batch was delivered" in refused.content
+    foreign = client.post(address(owner, made, "retry"), {"form": "\x00" * 40}, headers={"Accept": "text/html"})
+    assert foreign.status_code == 400 and b"load the page again" in foreign.content
 
 
 def test_a_retry_that_is_refused_leaves_nothing(owner: Person, witness: Witness) -> None:

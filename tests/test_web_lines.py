@@ -141,7 +141,7 @@ def test_other_ends(owner: Person, witness: Witness, work: Work) -> None:
 
 
 def retry_just(client: Client, batch: Batch, cause: str, token: str = TOKEN) -> Any:
-    return client.post(page(batch, "digest/retry"), {"error_codes": cause, "token": token}, follow=True)
+    return client.post(page(batch, "digest/retry"), {"error_codes": cause, "form": token}, follow=True)
 
 
 def test_retry_just_these(owner: Person, witness: Witness, work: Work) -> None:

@@ -13,11 +13,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from batches import metering, transfers
+from batches import metering
 from batches.models import Usage
 from batches.web import charting, usage
 from batches.web.charting import Part
-from tenants import keys
+from tenants import keys, transfers
 from tenants.models import ApiKey, Tenant
 from tests.conftest import Person
 from tests.test_web import NAUGHTY, member, shown

@@ -10,8 +10,8 @@ from batches import files, objects, results
 from batches.core import ranges
 from batches.core.states import TERMINAL
 from batches.models import Batch, File
-from batches.transfers import Transfer, disposition, is_held
 from tenants.errors import Refused
+from tenants.transfers import Transfer, disposition, is_held
 
 JSONL = "application/jsonl"
 _REFUSED = re.compile(r"q\s*=\s*0(\.0*)?", re.IGNORECASE)

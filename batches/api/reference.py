@@ -4,9 +4,9 @@ from django.http import HttpResponse, HttpResponseNotModified
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.request import Request
 
-from batches import transfers
 from batches.api import fields
 from batches.api.openapi import generator
+from tenants import transfers
 
 
 @api_view(["GET", "HEAD"])

@@ -83,8 +83,3 @@ def outcome(line: bytes) -> Outcome:
         return Outcome(None, "", len(line))
     status, code = match.groups()
     return Outcome(int(status) if status else None, (code or b"").decode(), match.end())
-
-
-def is_delivered(line: bytes) -> bool:
-    """Whether an output line carries a delivered answer: a status of 2xx."""
-    return outcome(line).delivered

@@ -1,6 +1,5 @@
 """What people do to a batch: cancel it, go on with it, retry what failed. Each is posted by a form, and led back."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,6 @@ from tenants.errors import Refused
 from tenants.web.access import Role, Seat, seat
 
 MAX_FIELD = 64  # characters
-_TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
 @require_POST
@@ -54,10 +52,9 @@ def resume(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
 def retry(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     """A new batch of the lines that were not delivered; the same form sent twice makes one."""
     found = watching.batch(seat.tenant, batch_id)
-    token = request.POST.get("form", "")
-    key = f"form-{token}" if _TOKEN.fullmatch(token) else ""
+    form = request.POST.get("form", "")
     try:
-        with Traced(seat, f"POST {request.path}", "batch.retried", key=key, retry_of=batch_id) as attempt:
+        with Traced(seat, f"POST {request.path}", "batch.retried", form=form, retry_of=batch_id) as attempt:
             attempt.name({})
             made = retries.retry(found, attempt).public_id
     except Replayed as replayed:

@@ -1,8 +1,5 @@
 """The errors of a batch by their causes, and the retry of one cause's lines."""
 
-import re
-import secrets
-
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -14,11 +11,9 @@ from batches.core.states import ACTIVE, RUN
 from batches.idempotency import Replayed
 from batches.models import Batch
 from batches.web import finding
-from batches.web.traced import Traced
+from batches.web.traced import Traced, fresh_form
 from tenants.errors import Refused
 from tenants.web.access import Role, Seat, seat
-
-_TOKEN = re.compile("[0-9a-f]{32}")
 
 
 @require_safe
@@ -29,7 +24,7 @@ def digest(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     groups = digests.groups(batch)
     context = {
         "batch": batch,
-        "groups": [(group, secrets.token_hex(16)) for group in groups],
+        "groups": [(group, fresh_form()) for group in groups],
         "undelivered": sum(group.lines for group in groups),
         "share_of": max(batch.total, 1),
         "runs": batch.status in ACTIVE,
@@ -57,11 +52,9 @@ def retry_cause(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse
 
 def _retry(request: HttpRequest, seat: Seat, found: Batch) -> str:
     seat.check_active()
-    token = request.POST.get("token", "")
-    if not _TOKEN.fullmatch(token):
-        raise Refused(400, "invalid_idempotency_key", "This form is not the page's own: load the page again.")
+    form = request.POST.get("form", "")
     some = retries.read_causes(request.POST.get("error_codes", ""))
     details = {"retry_of": found.public_id, "error_codes": sorted(some or ())}
-    with Traced(seat, f"POST {request.path}", "batch.retried", key=f"page:{token}", **details) as attempt:
+    with Traced(seat, f"POST {request.path}", "batch.retried", form=form, **details) as attempt:
         attempt.name(sorted(some or ()))
         return retries.retry(found, attempt, some).public_id

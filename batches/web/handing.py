@@ -3,9 +3,9 @@
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.views.decorators.http import require_safe
 
-from batches import transfers
 from batches.api import outputs
 from batches.web import watching
+from tenants import transfers
 from tenants.web.access import Seat, seat
 
 

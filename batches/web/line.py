@@ -14,12 +14,12 @@ from batches.core import showing
 from batches.core.states import ACTIVE, Status
 from batches.digest import NEVER_RUN
 from batches.models import Batch, Result
-from batches.transfers import Transfer
 from batches.web import finding
 from batches.web.line_list import ALL, LAST, of_outcome, outcome
 from batches.web.looks import cents
 from billing import money
 from tenants.errors import Refused, busy
+from tenants.transfers import Transfer
 from tenants.web.access import Seat, seat
 
 PLACES = 8  # lines read at once: each may hold a few MiB, or a pass through an input

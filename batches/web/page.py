@@ -1,7 +1,6 @@
 """A batch's page, and the part of it that is asked for while the batch moves."""
 
 import hashlib
-import secrets
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from batches.api import serializers
 from batches.core.states import ACTIVE, CLOSING, RUN, Status
 from batches.models import Batch
 from batches.web import looks, showing, snippets, watching
+from batches.web.traced import fresh_form
 from tenants.web.access import Seat, seat
 
 EVERY = "2s"
@@ -74,7 +74,7 @@ def _of_state(seat: Seat, found: Any, now: datetime) -> dict[str, Any]:
         "can_cancel": found.status in ACTIVE and found.status not in (*CLOSING, Status.FINALIZING),
         "can_retry": found.status in RUN and undelivered > 0,
         "undelivered": f"{undelivered:,}",
-        "form_token": secrets.token_hex(16),
+        "form_token": fresh_form(),
         "has_partial": found.status in ACTIVE and found.status != Status.VALIDATING,
         "has_output": found.results_file_id is not None,
         "retried_by": list(retries.values_list("public_id", flat=True)[:LISTED]) if found.status in RUN else [],

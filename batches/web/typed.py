@@ -1,8 +1,6 @@
 """What people type into the form of a new batch, as it stands, and what a batch's row makes of it."""
 
 import json
-import re
-import secrets
 from typing import Any, NamedTuple
 
 from django.http import QueryDict
@@ -11,10 +9,10 @@ from batches import intake
 from batches.api import fields
 from batches.core.requests import ENDPOINTS
 from batches.models import Batch
+from batches.web.traced import fresh_form, is_form
 from tenants.errors import Refused
 
 SHOWN = 64  # characters of a field that is one short word or number
-_TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
 class Options(NamedTuple):
@@ -56,17 +54,13 @@ class Typed(NamedTuple):
         return {"file": self.file_id, "endpoint": self.endpoint, "metadata_keys": [key for key, _ in self.pairs]}
 
 
-def fresh_token() -> str:
-    return secrets.token_hex(16)
-
-
 def typed(form: QueryDict) -> Typed:
     """The form as it was sent; a token that is none becomes a fresh one, for the next time."""
     token = form.get("token", "")
     short = {name: str(form[name]).strip()[:SHOWN] for name in Typed._fields if name in form and name != "token"}
     pairs = zip(form.getlist("key"), form.getlist("value"), strict=False)
     filled = tuple((key.strip(), value) for key, value in pairs if key.strip() or value.strip())
-    return Typed(token if _TOKEN.fullmatch(token) else fresh_token(), **short, pairs=filled)
+    return Typed(token if is_form(token) else fresh_form(), **short, pairs=filled)
 
 
 EXAMPLE: tuple[dict[str, Any], ...] = (

@@ -11,8 +11,8 @@ from batches import files, intake, uploads, validation
 from batches.core.requests import ENDPOINTS
 from batches.idempotency import Replayed
 from batches.models import File
-from batches.web.traced import Traced
-from batches.web.typed import Typed, fresh_token, typed
+from batches.web.traced import Traced, fresh_form
+from batches.web.typed import Typed, typed
 from tenants.errors import Refused
 from tenants.models import Membership, Tenant
 from tenants.web.access import Role, Seat, seat
@@ -37,7 +37,7 @@ def upload(request: HttpRequest, seat: Seat) -> HttpResponse:
         return _submit(request, seat)
     file = _file(seat.tenant, request.GET.get("file", ""))
     refused = files.missing("input_file_id") if "file" in request.GET and file is None else None
-    return _page(request, seat, Typed(fresh_token(), file.public_id if file else ""), refused)
+    return _page(request, seat, Typed(fresh_form(), file.public_id if file else ""), refused)
 
 
 def _submit(request: HttpRequest, seat: Seat) -> HttpResponse:
@@ -46,7 +46,7 @@ def _submit(request: HttpRequest, seat: Seat) -> HttpResponse:
         batch_id = _made(request, seat, form)
     except Refused as refused:
         if refused.code == "idempotency_key_reused":
-            form = form._replace(token=fresh_token())
+            form = form._replace(token=fresh_form())
         return _page(request, seat, form, refused)
     messages.success(request, f"{batch_id} is submitted. All its lines are checked before the first one runs.")
     return redirect("batch", seat.tenant.public_id, batch_id)
@@ -58,9 +58,8 @@ def _made(request: HttpRequest, seat: Seat, form: Typed) -> str:
     if not form.file_id:
         raise NO_FILE
     endpoint, metadata, columns = form.read()
-    key = f"form-{form.token}"
     try:
-        with Traced(seat, f"POST {request.path}", "batch.submitted", key=key, **form.details()) as attempt:
+        with Traced(seat, f"POST {request.path}", "batch.submitted", form=form.token, **form.details()) as attempt:
             attempt.name(form.file_id, endpoint, metadata, columns)
             return intake.submit(attempt, form.file_id, endpoint, metadata, **columns).public_id
     except Replayed as replayed:

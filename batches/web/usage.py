@@ -13,12 +13,13 @@ from django.shortcuts import render
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
-from batches import metering, transfers
+from batches import metering
 from batches.metering import MEASURES
 from batches.web import charting
 from batches.web.charting import Part
 from batches.web.figures import dollars, percent
 from billing import money
+from tenants import transfers
 from tenants.errors import Refused
 from tenants.spreadsheet import plain
 from tenants.web.access import Seat, seat

@@ -3,8 +3,7 @@
 import csv
 import io
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -13,8 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, St
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from tenants import trail
-from tenants.errors import busy
+from tenants import trail, transfers
 from tenants.models import AuditEvent, Tenant
 from tenants.spreadsheet import plain
 from tenants.web.access import Seat, seat
@@ -23,8 +21,6 @@ PAGE, CHUNK = 50, 500  # events of a page; of a piece of CSV
 DIGITS = 18  # of an event's number
 COLUMNS = ("when", "actor", "action", "what", "target", "details")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(\.\d+)?(\+00:00|Z)")
-
-_places = threading.BoundedSemaphore(4)  # CSVs being sent: a slow reader holds a thread
 
 
 class Row(NamedTuple):
@@ -56,31 +52,19 @@ def trail_list(request: HttpRequest, seat: Seat) -> HttpResponse:
 @seat()
 def as_csv(request: HttpRequest, seat: Seat) -> HttpResponseBase:
     """All of what the filters leave, streamed."""
-    if not _places.acquire(blocking=False):
-        raise busy()
-    answer = StreamingHttpResponse(_Pieces(_events(seat.tenant, _chosen(request)), _places.release), "text/csv")
-    answer["Content-Disposition"] = f'attachment; filename="trail-{seat.tenant.public_id}.csv"'
+    pieces = transfers.Transfer(_pieces(_events(seat.tenant, _chosen(request))))
+    answer = StreamingHttpResponse(pieces, content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = transfers.disposition(f"trail-{seat.tenant.public_id}.csv")
     return answer
 
 
-class _Pieces:
-    """The CSV's pieces; whoever reads them all or goes away gives the place back, once."""
-
-    def __init__(self, events: QuerySet[AuditEvent], release: Callable[[], None]) -> None:
-        self._events, self._release, self._open = events, release, True
-
-    def __iter__(self) -> Iterator[str]:
-        yield _written([COLUMNS])
-        last = None
-        while events := list((self._events if last is None else self._events.filter(pk__lt=last))[:CHUNK]):
-            yield _written([_cells(event) for event in events])
-            last = events[-1].pk
-
-    def close(self) -> None:
-        """Django's own hook."""
-        if self._open:
-            self._open = False
-            self._release()
+def _pieces(events: QuerySet[AuditEvent]) -> Iterator[bytes]:
+    """The CSV, CHUNK events at a time: a client that is slow keeps no query open."""
+    yield _written([COLUMNS])
+    rest = events
+    while found := list(rest[:CHUNK]):
+        yield _written([_cells(event) for event in found])
+        rest = events.filter(pk__lt=found[-1].pk)
 
 
 def details(event: AuditEvent) -> list[str]:
@@ -138,10 +122,10 @@ def _after(rows: QuerySet[AuditEvent], after: str) -> QuerySet[AuditEvent]:
     return rows.filter(pk__lt=int(after))
 
 
-def _written(rows: list[tuple[str, ...]]) -> str:
+def _written(rows: list[tuple[str, ...]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerows(rows)
-    return text.getvalue()
+    return text.getvalue().encode()
 
 
 def _cells(event: AuditEvent) -> tuple[str, ...]:

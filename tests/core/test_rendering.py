@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from batches.core import answers, requests, states
 from batches.core.answers import Answer, Verdict, judge
-from batches.core.rendering import MESSAGES, is_delivered, outcome, render, render_never_run, response_id
+from batches.core.rendering import MESSAGES, outcome, render, render_never_run, response_id
 from batches.core.splicing import replace_model
 from tests.core import searched
 from tests.core.lines import CHAT, TEXT, VALUES, line
@@ -53,12 +53,12 @@ def test_a_delivered_line_is_known_by_its_status(custom_id: str, escaped: bool, 
     written = json.dumps(custom_id, ensure_ascii=escaped).encode()
     body = b'{"custom_id":"x","response":{"status_code":200}}'
     answered = render(SECRET, 1, written, Verdict(True, 200 <= status < 300, status=status, body=body))
-    assert is_delivered(answered) == (200 <= status < 300)
+    assert outcome(answered).delivered == (200 <= status < 300)
     assert outcome(answered)[:2] == (status, "") and answered[outcome(answered).start :].startswith(body)
     timed_out = outcome(render(SECRET, 1, written, Verdict(True, code="request_timeout")))
     assert timed_out[:2] == (None, "request_timeout")
-    assert not is_delivered(render(SECRET, 1, written, Verdict(True, code="request_timeout")))
-    assert not is_delivered(render_never_run(SECRET, 1, b"null", "batch_expired"))
+    assert not outcome(render(SECRET, 1, written, Verdict(True, code="request_timeout"))).delivered
+    assert not outcome(render_never_run(SECRET, 1, b"null", "batch_expired")).delivered
 
 
 @pytest.mark.parametrize("status", [200, 400, 429, 500])

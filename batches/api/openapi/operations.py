@@ -178,7 +178,6 @@ DOWNLOAD_HEADERS = (
     header("Accept-Encoding", "With `gzip` the whole file is compressed on the way.", "gzip"),
 )
 _ETAG = {"description": "The file's SHA-256; weak when it is compressed.", "schema": text()}
-_DISPOSITION = {"description": "`attachment`, with a file name.", "required": True, "schema": text()}
 _VARY = {"schema": text()}
 _OF_FILES = {
     "Accept-Ranges": {"schema": text()},
