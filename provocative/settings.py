@@ -26,7 +26,7 @@ INSTALLED_APPS = [
     "batches",
     "billing",
     "tenants",
-    "django.contrib.admin",
+    "provocative.console.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -185,10 +185,10 @@ def revoke(prefix: str, actor: str) -> int:
     return sum(revoke_one(row, actor) for row in rows)
 
 
-def revoke_one(row: ApiKey, actor: str) -> bool:
-    """Revoke this key; False when it was revoked before."""
+def revoke_one(row: ApiKey, actor: str, **details: str) -> bool:
+    """Revoke this key; False when it was revoked before. `details` go with it onto the trail."""
     with transaction.atomic():
         revoked = ApiKey.objects.filter(pk=row.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1
         if revoked:
-            trail.record(row.tenant, actor, "key.revoked", row.prefix, name=row.name)
+            trail.record(row.tenant, actor, "key.revoked", row.prefix, name=row.name, **details)
     return revoked

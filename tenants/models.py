@@ -129,9 +129,16 @@ class Invitation(models.Model):
 
 
 class AuditEvent(models.Model):
-    """Who did what in a tenant. The database itself refuses to change or remove a row."""
+    """Who did what in a tenant, or in the service. The database itself refuses to change or remove a row."""
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_index=False)
+    tenant = models.ForeignKey(
+        Tenant,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="+",
+        db_index=False,
+        help_text="Null: for staff alone.",
+    )
     actor = models.CharField(max_length=254, help_text="An e-mail address, a key's prefix, or the operator.")
     action = models.CharField(max_length=40, help_text="What was done, such as key.created.")
     target = models.CharField(max_length=254, help_text="To what: an id, a prefix, an e-mail address.")
@@ -139,7 +146,11 @@ class AuditEvent(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        indexes = [models.Index(fields=["tenant", "-id"], name="audit_of_tenant")]
+        indexes = [
+            models.Index(fields=["tenant", "-id"], name="audit_of_tenant"),
+            models.Index(fields=["target", "-id"], name="audit_of_target"),
+            models.Index(fields=["actor", "-id"], name="audit_of_actor"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} {self.target} by {self.actor}"

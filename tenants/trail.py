@@ -1,4 +1,4 @@
-"""The trail of what was done in a tenant: written in the transaction that does it, and never changed.
+"""The trail of what was done in a tenant, or by the operators: written in the transaction that does it, never changed.
 
 Every action there is stands in ACTIONS, with its words. Signing in and out is not among them: no tenant is changed by
 it.
@@ -38,11 +38,22 @@ ACTIONS = {
     "webhook.secret_rotated": "Webhook secret rotated",
     "webhook.deleted": "Webhook endpoint deleted",
     "delivery.replayed": "Webhook event sent again",
+    "person.created": "Person made",
+    "person.changed": "Person changed",
+    "person.factors_reset": "Person's second step reset",
+    "upstream.created": "Upstream added",
+    "upstream.changed": "Upstream changed",
+    "upstream.deleted": "Upstream deleted",
+    "price.created": "Price set",
+    "credit.created": "Credits given",
+    "group.created": "Group of staff made",
+    "group.changed": "Group of staff changed",
 }
 
 
-def record(tenant: Tenant, actor: str, action: str, target: str, **details: Any) -> None:
-    """Note that `actor` (an e-mail address, a key's prefix, OPERATOR) did `action` to `target`.
+def record(tenant: Tenant | None, actor: str, action: str, target: str, **details: Any) -> None:
+    """Note that `actor` (an e-mail address, a key's prefix, OPERATOR) did `action` to `target`: on the trail of
+    `tenant`, or on the operators' own.
 
     `details` are values of JSON: never a secret or a prompt. `before` and `after` are read as a change of one thing, or
     of those that they name.

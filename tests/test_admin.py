@@ -9,7 +9,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.db import connection, transaction
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
@@ -34,10 +34,12 @@ from batches.models import (
 )
 from billing import ledger, money, prices
 from billing.models import ChargeLine, Customer, Invoice, InvoicedEntry, LedgerEntry, Price, StripeEvent, TenantDiscount
-from tenants import admin as tenants_admin
-from tenants import keys
+from tenants import keys, trail
+from tenants.console import auditing
+from tenants.console import pages as bases
 from tenants.models import ApiKey, AuditEvent, Invitation, Membership, Tenant, User
 from tests.conftest import Person
+from tests.staff import confirmed, signed_in
 from tests.test_web import make_batches
 
 UPSTREAM_KEY, STEP, LEASE, RUNNER = "sk-of-the-upstream", "step-token-xyz", "lease-token-xyz", "runner-token-xyz"
@@ -55,9 +57,7 @@ def staff(email: str, *permissions: str, **fields: Any) -> Client:
     """A browser in which somebody of the staff is signed in, with these permissions."""
     user = User.objects.create_user(email, is_staff=True, **fields)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
+    return signed_in(user)
 
 
 @pytest.fixture
@@ -112,7 +112,6 @@ def batch(owner: Person) -> Batch:
         created_at=now, next_at=now, lease_token=SENDING,
     )  # fmt: skip
     prices.set_price("m", "0.15", "0.60")
-    Group.objects.create(name="support")
     Membership.objects.create(tenant=owner.tenant, user=User.objects.create_user("ada@example.com"), role="owner")
     Invitation.objects.create(tenant=owner.tenant, email="bob@example.com", digest="d", expires_at=now)
     AuditEvent.objects.create(tenant=owner.tenant, actor="ada@example.com", action="key.created", target="pk-prov-x")
@@ -129,7 +128,7 @@ def pages() -> Iterator[str]:
     for model, options in admin.site._registry.items():
         yield url(model, "changelist")
         yield url(model, "change", model._default_manager.values_list("pk", flat=True)[0])
-        if options.has_add_permission.__func__ is not tenants_admin.ReadOnly.has_add_permission:  # type: ignore[attr-defined]
+        if options.has_add_permission.__func__ is not bases.ReadOnly.has_add_permission:  # type: ignore[attr-defined]
             yield url(model, "add")
     yield reverse("admin:auth_user_password_change", args=[User.objects.values_list("pk", flat=True)[0]])
 
@@ -138,6 +137,23 @@ def pages() -> Iterator[str]:
 def test_every_model_is_registered_and_the_queue_is_not() -> None:
     ours = {model for app in ("tenants", "billing", "batches") for model in apps.get_app_config(app).get_models()}
     assert set(admin.site._registry) | {ChargeLine} == ours | {Group}  # it stands on the page of its entry
+
+
+@pytest.mark.sqlite_only
+def test_every_page_that_changes_something_is_on_the_trail(root: Client) -> None:
+    request = RequestFactory().get("/")
+    request.user = User.objects.get()
+    for options in admin.site._registry.values():
+        kept: Any = options
+        if type(kept).note is auditing.Untold.note:
+            continue
+        may = {
+            "created": options.has_add_permission(request),
+            "changed": options.has_change_permission(request),
+            "deleted": options.has_delete_permission(request),
+        }
+        for verb in (verb for verb, is_allowed in may.items() if is_allowed):
+            assert f"{kept.noun}.{verb}" in trail.ACTIONS, options
 
 
 def test_every_page_answers_with_few_queries_and_no_body(root: Client, batch: Batch) -> None:
@@ -161,7 +177,7 @@ def test_entries_of_the_ledger_name_their_sums_in_usd(root: Client, batch: Batch
 @pytest.mark.sqlite_only
 def test_no_page_shows_a_secret(root: Client, batch: Batch, owner: Person) -> None:
     User.objects.update(password="pbkdf2_sha256$1$the-salt$the-hash")
-    root.force_login(User.objects.get(email="root@example.com"))
+    root = signed_in(User.objects.get(email="root@example.com"))
     digest = keys.digest(owner.key)
     secrets = [
         owner.key,
@@ -241,9 +257,8 @@ def test_long_errors_are_cut(root: Client, batch: Batch) -> None:
     assert "e" * 3_000 not in root.get(url(Batch, "change", batch.pk)).content.decode()
 
 
-def act(client: Client, model: Any, action: str, *rows: Any) -> str:
-    data = {"action": action, "_selected_action": [row.pk for row in rows]}
-    return client.post(url(model, "changelist"), data, follow=True).content.decode()
+def act(client: Client, model: Any, action: str, *rows: Any, **answers: str) -> str:
+    return confirmed(client, url(model, "changelist"), action, *rows, **answers)
 
 
 def test_a_batch_is_cancelled_and_a_finished_one_is_not(root: Client, batch: Batch, owner: Person) -> None:
@@ -258,8 +273,8 @@ def test_a_batch_is_cancelled_and_a_finished_one_is_not(root: Client, batch: Bat
 @pytest.mark.sqlite_only
 def test_a_key_is_revoked_once(root: Client, batch: Batch, owner: Person) -> None:
     row = ApiKey.objects.get(tenant=owner.tenant)
-    assert "Revoked 1 of 1 keys" in act(root, ApiKey, "revoke", row)
-    assert "Revoked 0 of 1 keys" in act(root, ApiKey, "revoke", row)
+    assert "Revoke: done to 1 api key" in act(root, ApiKey, "revoke", row)
+    assert "It was revoked before" in act(root, ApiKey, "revoke", row)
     assert owner.get("/v1/batch").status_code == 401
 
 
@@ -380,6 +395,6 @@ def test_lists_are_filtered(root: Client, batch: Batch) -> None:
 
 
 def test_counting_stops(root: Client, batch: Batch, owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tenants_admin, "COUNTED", 2)
+    monkeypatch.setattr(bases, "COUNTED", 2)
     make_batches(owner.tenant, 3)
     assert root.get(url(Batch, "changelist")).context["cl"].result_count == 2

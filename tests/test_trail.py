@@ -23,6 +23,7 @@ from billing.models import Customer
 from tenants import keys, trail, transfers
 from tenants.models import ApiKey, AuditEvent, Membership, Tenant, User
 from tenants.web import trail as pages
+from tests import staff
 from tests.conftest import Person
 from tests.service import ROOT
 from tests.test_web import NAUGHTY, member, shown
@@ -169,9 +170,7 @@ def test_what_operators_do_by_commands(owner: Person, capsys: pytest.CaptureFixt
 
 @pytest.fixture
 def root(transactional_db: None) -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(User.objects.create_superuser("root@example.com"))
-    return client
+    return staff.signed_in(User.objects.create_superuser("root@example.com"), raise_request_exception=False)
 
 
 def tenant_form(place: Membership | None = None, /, **fields: str) -> dict[str, str]:
@@ -193,17 +192,17 @@ def test_what_staff_do_in_the_admin(owner: Person, root: Client) -> None:
     ada, bob = (User.objects.create_user(f"{name}@example.com") for name in ("ada", "bob"))
     address = f"/admin/tenants/tenant/{owner.tenant.pk}/change/"
     one = {"memberships-TOTAL_FORMS": "1", "memberships-0-user": str(ada.pk)}
-    assert root.post(address, tenant_form(None, suspended="on", batch_limit="7", **one)).status_code == 302
+    assert root.post(address, tenant_form(None, batch_limit="7", **one)).status_code == 302
     place = Membership.objects.get()
-    changed = tenant_form(place, suspended="on", batch_limit="7", **{"memberships-0-role": "reader"})
+    changed = tenant_form(place, batch_limit="7", **{"memberships-0-role": "reader"})
     assert root.post(address, changed).status_code == 302
     place.refresh_from_db()
-    removed = tenant_form(place, suspended="on", batch_limit="7", **{"memberships-0-DELETE": "on"})
+    removed = tenant_form(place, batch_limit="7", **{"memberships-0-DELETE": "on"})
     assert root.post(address, removed).status_code == 302 and not Membership.objects.exists()
     assert {actor for actor, *_ in events()} == {"root@example.com"}
     assert [row[1:] for row in events()] == [
-        ("tenant.changed", "owner", {"before": {"batch_limit": None, "suspended": False}, "after": {"batch_limit": 7, "suspended": True}}),
         ("member.added", "ada@example.com", {"role": "member"}),
+        ("tenant.changed", "owner", {"before": {"batch_limit": None}, "after": {"batch_limit": 7}}),
         ("member.role_changed", "ada@example.com", {"before": "member", "after": "reader"}),
         ("member.removed", "ada@example.com", {"role": "reader"}),
     ]  # fmt: skip
@@ -219,10 +218,15 @@ def test_what_staff_do_in_the_admin(owner: Person, root: Client) -> None:
         ).status_code
         == 302
     )
-    chosen = {"action": "delete_selected", "_selected_action": str(place.pk), "post": "yes"}
-    assert root.post("/admin/tenants/membership/", chosen).status_code == 302
+    assert root.post(f"/admin/tenants/membership/{place.pk}/delete/", {"post": "yes"}).status_code == 302
     key = ApiKey.objects.get()
-    assert root.post("/admin/tenants/apikey/", {"action": "revoke", "_selected_action": str(key.pk)}).status_code == 302
+    assert "Revoke: done to 1" in staff.confirmed(root, "/admin/tenants/apikey/", "revoke", key, reason="it leaked")
+    assert events()[-1][3] == {"name": key.name, "reason": "it leaked"}
+    suspended = {"before": {"suspended": False}, "after": {"suspended": True}, "reason": "no answer"}
+    assert "Suspend: done to 1" in staff.confirmed(
+        root, "/admin/tenants/tenant/", "suspend", owner.tenant, reason="no answer"
+    )
+    assert events()[-1][1:] == ("tenant.changed", "owner", suspended)
     assert (
         root.post(
             "/admin/tenants/tenant/add/", tenant_form(None, name="new", **{"memberships-TOTAL_FORMS": "0"})
@@ -243,6 +247,7 @@ def test_what_staff_do_in_the_admin(owner: Person, root: Client) -> None:
         ("member.added", "ada@example.com"),
         ("member.removed", "ada@example.com"),
         ("key.revoked", key.prefix),
+        ("tenant.changed", "owner"),
         ("tenant.created", "new"),
         ("customer.changed", "owner"),
         ("customer.changed", "owner"),

@@ -27,6 +27,7 @@ from billing.models import Invoice, LedgerEntry
 from provocative.urls import urlpatterns
 from tenants import keys
 from tenants.models import ApiKey, Membership, Tenant, User
+from tests import staff
 from tests.conftest import Person, person, seal
 from tests.test_invoices import invoiced
 from tests.witness import Witness, request_line
@@ -274,9 +275,7 @@ def signed_in(email: str, *tenants: Tenant, **fields: Any) -> Client:
     user = User.objects.create_user(email, is_staff="is_superuser" in fields, **fields)
     for tenant in tenants:
         Membership.objects.create(tenant=tenant, user=user)
-    client = Client(raise_request_exception=False)
-    client.force_login(user)
-    return client
+    return staff.signed_in(user, raise_request_exception=False)
 
 
 class Cell(NamedTuple):

@@ -25,6 +25,7 @@ from tenants import admission, invitations, team
 from tenants.errors import Refused
 from tenants.models import AuditEvent, Invitation, Membership, Tenant, User
 from tenants.web import signing_in
+from tests import staff
 from tests.conftest import Person
 from tests.test_ledger import race
 
@@ -201,7 +202,7 @@ def test_factors_are_reset_and_every_session_ends(ada: User, owner: Person) -> N
 @sqlite_only
 def test_a_changed_address_takes_the_old_one_away(ada: User, owner: Person) -> None:
     EmailAddress.objects.create(user=ada, email=ada.email)
-    root = browser_of(User.objects.create_superuser("root@example.com"))
+    root = staff.signed_in(User.objects.create_superuser("root@example.com"))
     form = {"email": "new@example.com", "first_name": "", "last_name": "", "is_active": "on"}
     assert root.post(f"/admin/tenants/user/{ada.pk}/change/", form).status_code == 302
     assert "is not correct" in text(sign_in(Client(), "ada@example.com"))

@@ -137,6 +137,13 @@ class Batch(models.Model):
 
     class Meta:
         verbose_name_plural = "batches"
+        permissions = [
+            ("cancel_batch", "Can cancel batches"),
+            ("pause_batch", "Can pause batches, and let them go on"),
+            ("retry_batch", "Can run again what batches did not deliver"),
+            ("raise_batch", "Can raise the priority of batches"),
+            ("break_glass", "Can look at prompts and answers, with a reason"),
+        ]
         indexes = [
             models.Index(fields=["tenant", "-id"], name="batch_of_tenant"),
             models.Index(fields=["tenant", "ended_at"], name="batch_promised", condition=Q(sla_met__isnull=False)),

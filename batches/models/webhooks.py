@@ -68,6 +68,7 @@ class WebhookDelivery(models.Model):
 
     class Meta:
         verbose_name_plural = "webhook deliveries"
+        permissions = [("replay_webhookdelivery", "Can send webhook events again")]
         constraints = [models.UniqueConstraint(fields=["endpoint", "event_id"], name="event_once_an_endpoint")]
         indexes = [
             models.Index(fields=["endpoint", "-id"], name="delivery_of_endpoint"),

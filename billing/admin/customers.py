@@ -8,8 +8,8 @@ from django.http import HttpRequest
 
 from billing import customers, money
 from billing.models import Customer
-from tenants import trail_admin
-from tenants.admin import ReadOnly
+from tenants.console import auditing
+from tenants.console.pages import ReadOnly
 
 
 class Usd(forms.CharField):
@@ -39,7 +39,7 @@ class CustomerForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
 
 
 @admin.register(Customer)
-class CustomerAdmin(ReadOnly):
+class CustomerAdmin(auditing.Untold, ReadOnly):
     form = CustomerForm
     list_display = ("tenant", "prepaid", "limit_usd", "can_pay", "past_due_since")
     list_filter = ("prepaid", "can_pay")
@@ -56,7 +56,7 @@ class CustomerAdmin(ReadOnly):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         columns = {name: form.cleaned_data[name] for name in form.changed_data}
-        customers.change(obj.pk, trail_admin.email(request), **columns)
+        customers.change(obj.pk, auditing.email(request), **columns)
 
     @admin.display(description="monthly limit, USD", ordering="monthly_limit")
     def limit_usd(self, customer: Customer) -> str | None:

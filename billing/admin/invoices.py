@@ -9,7 +9,7 @@ from django.utils.html import format_html, format_html_join
 
 from billing import invoicing, money, statement
 from billing.models import Invoice, InvoicedEntry
-from tenants.admin import ReadOnly
+from tenants.console.pages import ReadOnly
 
 OTHERS = "The others are settled already, or at Stripe: settle those there."
 _ROW = "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>"

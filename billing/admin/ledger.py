@@ -10,7 +10,7 @@ from billing import ledger, money
 from billing.admin.customers import Usd
 from billing.ledger import Kind
 from billing.models import ChargeLine, LedgerEntry
-from tenants.admin import ReadOnly
+from tenants.console.pages import ReadOnly
 
 
 class ChargeLineInline(admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs alone
@@ -52,6 +52,7 @@ class LedgerEntryAdmin(ReadOnly):
     """Seen; and credits are given."""
 
     form = CreditForm
+    noun = "credit"
     autocomplete_fields = ("tenant",)
     list_display = ("reference", "tenant", "kind", "amount_usd", "debit", "credit", "created_at")
     list_filter = ("kind", "created_at")
@@ -64,6 +65,9 @@ class LedgerEntryAdmin(ReadOnly):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("billing.add_ledgerentry")
+
+    def tenant_of(self, obj: Any) -> Any:
+        return obj.tenant
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.shown if obj else CreditForm.Meta.fields

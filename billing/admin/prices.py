@@ -8,8 +8,8 @@ from django.http import HttpRequest
 
 from billing import customers, money
 from billing.models import Price, TenantDiscount
-from tenants import trail_admin
-from tenants.admin import ReadOnly
+from tenants.console import auditing
+from tenants.console.pages import ReadOnly
 
 
 class UsdPerMillion(forms.CharField):
@@ -44,6 +44,7 @@ class PriceAdmin(ReadOnly):
     """Seen and added; a change of price is a new row."""
 
     form = PriceForm
+    noun = "price"
     list_display = readonly_fields = (
         "model",
         "input_usd",
@@ -78,7 +79,7 @@ class PriceAdmin(ReadOnly):
 
 
 @admin.register(TenantDiscount)
-class TenantDiscountAdmin(ReadOnly):
+class TenantDiscountAdmin(auditing.Untold, ReadOnly):
     """Seen and added; a change is a new row, in force from now."""
 
     list_display = ("tenant", "discount", "effective_at")
@@ -91,4 +92,4 @@ class TenantDiscountAdmin(ReadOnly):
         return request.user.has_perm("billing.add_tenantdiscount")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        customers.discount(obj, trail_admin.email(request))
+        customers.discount(obj, auditing.email(request))

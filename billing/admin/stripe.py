@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from billing.models import StripeEvent
-from tenants.admin import ReadOnly
+from tenants.console.pages import ReadOnly
 
 
 @admin.register(StripeEvent)

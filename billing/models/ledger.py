@@ -62,6 +62,7 @@ class LedgerEntry(models.Model):
     created_at = models.DateTimeField(default=clock.now)
 
     class Meta:
+        permissions = [("correct_ledgerentry", "Can take back entries by new ones")]
         verbose_name_plural = "ledger entries"
         constraints = [
             models.UniqueConstraint(fields=["kind", "reference"], name="charged_once"),

@@ -2,13 +2,12 @@
 
 import secrets
 
-from allauth.mfa.models import Authenticator
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
-from tenants import sessions, trail
+from tenants import factors, trail
 from tenants.management.console import VerbCommand, tenant_named
 from tenants.models import Membership, User
 
@@ -51,7 +50,7 @@ class Command(VerbCommand):
         user = User.objects.filter(email=email.lower()).first()
         if user is None:
             raise CommandError(f"There is no user {email}: `user create` makes one.")
-        removed = Authenticator.objects.filter(user=user)
-        kinds = sorted(removed.values_list("type", flat=True))
-        removed.delete()
-        self.say({"email": user.email, "removed": kinds, "sessions_ended": sessions.end(user)})
+        with transaction.atomic():
+            kinds, ended = factors.reset(user)
+            trail.record(None, trail.OPERATOR, "person.factors_reset", user.email, removed=kinds)
+        self.say({"email": user.email, "removed": kinds, "sessions_ended": ended})

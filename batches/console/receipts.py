@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from batches.models import Manifest, SigningKey
-from tenants.admin import ReadOnly
+from tenants.console.pages import ReadOnly
 
 
 @admin.register(Manifest)

@@ -9,7 +9,7 @@ from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest
 
 from batches.models import Permit, Runner, Upstream
-from tenants.admin import Plain, ReadOnly
+from tenants.console.pages import Plain, ReadOnly
 
 
 class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
@@ -46,6 +46,7 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
 @admin.register(Upstream)
 class UpstreamAdmin(Plain):
     form = UpstreamForm
+    noun = "upstream"
     list_display = (
         "model",
         "base_url",

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from batches.models import WebhookDelivery, WebhookEndpoint
-from tenants.admin import ReadOnly
+from tenants.console.pages import ReadOnly
 
 SECRETS = ("secret", "previous_secret")
 

@@ -1,0 +1,156 @@
+"""Batches: what a shift sees of them and does to them. Nothing is edited: they change through their lifecycle."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import BooleanField, ExpressionWrapper, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.text import Truncator
+
+from batches import expecting, lifecycle
+from batches.models import Batch
+from billing import money
+from tenants import clock
+from tenants.console.pages import ReadOnly
+from tenants.errors import Refused
+
+SHOWN = 2_000  # characters of a long text
+UNSEEN = ("secret", "step_token")
+LONG = ("errors", "metadata", "rates")
+
+
+def _shown(text: str) -> str:
+    return Truncator(text).chars(SHOWN)
+
+
+class DeadlineAtRisk(admin.SimpleListFilter):
+    title, parameter_name = "deadline", "deadline_at_risk"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("1", "At risk")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.filter(expecting.at_risk(clock.now())) if self.value() else rows
+
+
+@admin.register(Batch)
+class BatchAdmin(ReadOnly):
+    """A batch's status changes through its lifecycle alone; what an operator may do is cancel."""
+
+    list_display = (
+        "public_id", "status", "paused_reason", "completed", "failed", "total", "tenant", "model", "cost_usd",
+        "created_at", "expected_at", "at_risk", "ended_at",
+    )  # fmt: skip
+    list_filter = ("status", DeadlineAtRisk, "sla_met", ("paused_reason", admin.EmptyFieldListFilter), "created_at")
+    search_fields = ("public_id", "model", "tenant__name", "input_file__public_id__exact")
+    readonly_fields = (
+        "public_id", "tenant", "api_key", "status", "paused_reason", "retried", "endpoint", "model", "input_file",
+        "results_file", "output_file", "error_file", "receipts_file", "rows", "on_invalid_line", "max_cost_usd",
+        "max_error_rate",
+        "metadata_shown", "errors_shown", "created_at", "deadline", "expected_at", "waiting_reason", "at_risk",
+        "in_progress_at",
+        "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
+        "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "reserved_usd",
+        "rates_shown", "held_back", "sla_met", "sla_credit_usd",
+    )  # fmt: skip
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "public_id", "tenant", "api_key", "status", "paused_reason", "endpoint", "model", "retried", "rows",
+                )
+            },
+        ),
+        ("Progress", {"fields": ("total", "completed", "failed", "wasted", "waiting_reason", "errors_shown")}),
+        ("Files", {"fields": ("input_file", "results_file", "output_file", "error_file", "receipts_file")}),
+        (
+            "Tokens and cost",
+            {
+                "fields": (
+                    "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "reserved_usd", "rates_shown",
+                )
+            },
+        ),
+        (
+            "Times",
+            {
+                "fields": (
+                    "created_at", "deadline", "expected_at", "at_risk", "in_progress_at", "cancelling_at",
+                    "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts",
+                )
+            },
+        ),
+        ("24 hours", {"fields": ("held_back", "sla_met", "sla_credit_usd")}),
+        ("Sent by the tenant", {"fields": ("on_invalid_line", "max_cost_usd", "max_error_rate", "metadata_shown")}),
+    )  # fmt: skip
+    actions = ("cancel",)
+    unseen = UNSEEN
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        risk = ExpressionWrapper(expecting.at_risk(clock.now()), BooleanField())
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(risk=risk)
+        return rows.select_related("tenant", "api_key__tenant").defer(*LONG, "api_key__digest")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.change_batch")
+
+    @admin.action(description="Cancel selected batches", permissions=["cancel"])
+    def cancel(self, request: HttpRequest, chosen: QuerySet[Batch]) -> None:
+        cancelled = 0
+        for batch in chosen:
+            try:
+                lifecycle.cancel(batch)
+                cancelled += 1
+            except Refused as refused:
+                self.message_user(request, f"{batch.public_id}: {refused.message}", messages.WARNING)
+        if cancelled:
+            text = f"Cancelled {cancelled}: what is finished or in flight is kept."
+            self.message_user(request, text, messages.SUCCESS)
+
+    @admin.display(description="SLA credit, USD")
+    def sla_credit_usd(self, batch: Batch) -> str:
+        return money.usd(batch.sla_credit)
+
+    @admin.display(description="cost, USD", ordering="cost")
+    def cost_usd(self, batch: Batch) -> str:
+        return money.usd(batch.cost)
+
+    @admin.display(description="reserved, USD", ordering="reserved")
+    def reserved_usd(self, batch: Batch) -> str:
+        return money.usd(batch.reserved)
+
+    @admin.display(description="retry of")
+    def retried(self, batch: Batch) -> str:
+        """The id alone: the other row has a secret of its own."""
+        if batch.retry_of_id is None:
+            return ""
+        return Batch.objects.values_list("public_id", flat=True).get(pk=batch.retry_of_id)
+
+    @admin.display(description="cost cap, USD")
+    def max_cost_usd(self, batch: Batch) -> str:
+        return "" if batch.max_cost is None else money.usd(batch.max_cost)
+
+    @admin.display(description="deadline at risk", boolean=True)
+    def at_risk(self, batch: Any) -> bool:
+        return bool(batch.risk)
+
+    @admin.display(description="errors")
+    def errors_shown(self, batch: Batch) -> str:
+        return _shown(batch.errors)
+
+    @admin.display(description="metadata")
+    def metadata_shown(self, batch: Batch) -> str:
+        return _shown(batch.metadata)
+
+    @admin.display(description="rates, pico-USD per million tokens")
+    def rates_shown(self, batch: Batch) -> str:
+        return _shown(batch.rates)
+
+    @admin.display(description="rows")
+    def rows(self, batch: Batch) -> str:
+        names = ("result", "slice", "segment")
+        lists = [(reverse(f"admin:batches_{name}_changelist"), batch.pk, name) for name in names]
+        return format_html_join(", ", '<a href="{}?batch__id__exact={}">{}s</a>', lists)
