@@ -162,6 +162,14 @@ def test_staff_may_do_everything(manage: Any) -> None:
     assert (user.is_staff, user.is_superuser) == (True, True)
 
 
+def test_staff_of_groups_may_do_what_these_may(manage: Any) -> None:
+    [made] = manage("user", "create", "op@example.com", "--staff", "--groups", "billing", "support")
+    user = User.objects.get()
+    assert (user.is_staff, user.is_superuser) == (True, False)
+    assert made["groups"] == sorted(user.groups.values_list("name", flat=True)) == ["billing", "support"]
+    assert user.has_perm("tenants.change_apikey") and not user.has_perm("tenants.change_tenant")
+
+
 @pytest.mark.parametrize(
     ("arguments", "cure"),
     [
@@ -169,6 +177,8 @@ def test_staff_may_do_everything(manage: Any) -> None:
         (("OLD@example.com",), "another address"),
         (("new@example.com", "--tenant", "nobody"), "tenant create"),
         (("new@example.com", "--role", "king"), "invalid choice"),
+        (("new@example.com", "--groups", "support"), "--staff as well"),
+        (("new@example.com", "--staff", "--groups", "kings"), "billing, operations, support"),
     ],
 )
 def test_a_bad_word_about_people_is_refused_and_makes_nobody(arguments: tuple[str, ...], cure: str) -> None:

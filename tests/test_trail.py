@@ -137,12 +137,13 @@ def test_what_operators_do_by_commands(owner: Person, capsys: pytest.CaptureFixt
         ("key.created", nightly.prefix),
         ("key.rotated", nightly.prefix),
         ("key.revoked", owner.key[:16]),
+        ("person.created", "new@example.com"),
         ("member.added", "new@example.com"),
         ("customer.changed", "owner"),
         ("customer.changed", "owner"),
         ("customer.changed", "owner"),
     ]
-    assert [row[3] for row in rows[8:]] == [
+    assert [row[3] for row in rows[9:]] == [
         {
             "before": {"prepaid": False, "monthly_limit_usd": None},
             "after": {"prepaid": True, "monthly_limit_usd": "12.5"},
@@ -158,7 +159,7 @@ def test_what_operators_do_by_commands(owner: Person, capsys: pytest.CaptureFixt
         "before": {"batch_limit": 3, "suspended": True},
         "after": {"batch_limit": None, "suspended": False},
     }
-    assert rows[7][3] == {"role": "reader"}
+    assert rows[8][3] == {"role": "reader"}
     out = capsys.readouterr().out
     successor = ApiKey.objects.get(prefix=rows[5][3]["successor"])
     assert (successor.name, successor.scopes) == ("nightly", "batch:read") and f'"replaces": "{nightly.prefix}"' in out

@@ -1,0 +1,152 @@
+"""Every page of the console and every action, for everybody: docs/console.md says who may, and this is what is so."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import URLPattern, reverse
+
+from batches.models import Batch
+from tenants.models import User
+from tests import staff
+from tests.test_admin import batch, url  # noqa: F401 - a row of every model
+from tests.test_docs import section, text
+
+pytestmark = pytest.mark.sqlite_only  # who may is decided before a database could make a difference
+
+GROUPS = ("support", "billing", "operations")
+YES = "yes"
+VERBS = ("see", "add", "change", "delete")
+
+
+def documented() -> dict[tuple[str, str], set[str]]:
+    """Page and action -> the groups that may."""
+    found = {}
+    for row in section(text("docs/console.md"), "## Who may do what").splitlines():
+        cells = [cell.strip() for cell in row[1:-1].split("|")]
+        if len(cells) == 6 and cells[0].startswith("`"):
+            page, action, *marks = cells[0].strip("`"), cells[2].strip("`"), *cells[3:]
+            assert set(marks) <= {YES, ""}, row
+            found[page, action] = {group for group, mark in zip(GROUPS, marks, strict=True) if mark == YES}
+    return found
+
+
+def page_of(model: Any) -> str:
+    return str(model._meta.label_lower).replace(".", "/")
+
+
+def everything() -> Iterator[tuple[Any, str]]:
+    """Every page, and what somebody may do there who may everything."""
+    root = staff.signed_in(User.objects.create_superuser("everything@example.com"))
+    for model in admin.site._registry:
+        for verb in VERBS:
+            if may(root, model, verb):
+                yield model, verb
+        for action in actions(model):
+            assert may(root, model, action), f"{model}: {action}"
+            yield model, action
+
+
+def actions(model: Any) -> list[str]:
+    return [action.__name__ for action in admin.site._registry[model].actions or () if callable(action)]
+
+
+def may(client: Client, model: Any, action: str) -> bool:
+    """Whether they are let in to it; every other answer than a plain yes or no is a defect."""
+    row = model._default_manager.values_list("pk", flat=True).last()
+    match action:
+        case "see":
+            pages = [url(model, "changelist"), url(model, "change", row), url(model, "history", row)]
+            lets_in = {client.get(page).status_code in (200, 302) for page in pages}
+        case "add":
+            lets_in = {answer_of(client, method, url(model, "add")) for method in ("get", "post")}
+        case "change":
+            lets_in = {answer_of(client, "post", url(model, "change", row))}
+        case "delete":
+            lets_in = {answer_of(client, "get", url(model, "delete", row))}
+        case _:
+            data = {"action": action, "_selected_action": [row]}
+            answer = client.post(url(model, "changelist"), data)
+            lets_in = {answer.status_code == 200 and b'name="confirmed"' in answer.content}
+    assert len(lets_in) == 1, f"{model}: {action}"
+    return lets_in.pop()
+
+
+def answer_of(client: Client, method: str, page: str) -> bool:
+    status = getattr(client, method)(page).status_code
+    assert status in (200, 302, 403), f"{method} {page}: {status}"
+    return bool(status != 403)
+
+
+def test_what_each_group_may_is_what_is_written(batch: Batch) -> None:  # noqa: F811
+    clients = {group: staff.signed_in(staff.member_of(group, email=f"{group}@example.com")) for group in GROUPS}
+    there = list(everything())
+    is_so = {
+        (page_of(model), action): {group for group, client in clients.items() if may(client, model, action)}
+        for model, action in there
+    }
+    assert documented() == is_so
+    assert len(is_so) > 40
+
+
+def test_nobody_else_comes_in(batch: Batch) -> None:  # noqa: F811
+    """Who is not signed in, a tenant's owner, staff without a second step: to the door. Staff of no group: no page."""
+    ada = User.objects.get(email="ada@example.com")
+    hasty = Client()
+    hasty.force_login(staff.member_of(*GROUPS, email="hasty@example.com"))
+    outside = {"nobody": Client(), "a tenant's owner": staff.signed_in(ada), "no second step": hasty}
+    idle = staff.signed_in(staff.member_of(email="idle@example.com"))
+    for model, action in list(everything()):
+        for who, client in outside.items():
+            for method, page, data in requests(model, action):
+                answer = getattr(client, method)(page, data)
+                assert answer.status_code == 302 and answer["Location"].startswith("/admin/login/"), (who, page)
+        for method, page, data in requests(model, action):
+            assert getattr(idle, method)(page, data).status_code == 403, page
+
+
+def requests(model: Any, action: str) -> list[tuple[str, str, dict[str, Any]]]:
+    row = model._default_manager.values_list("pk", flat=True).last()
+    match action:
+        case "see":
+            return [("get", url(model, "changelist"), {}), ("get", url(model, "change", row), {})]
+        case "add":
+            return [("get", url(model, "add"), {}), ("post", url(model, "add"), {})]
+        case "change" | "delete":
+            return [("post", url(model, action, row), {"post": "yes"})]
+    return [("post", url(model, "changelist"), {"action": action, "_selected_action": [row], "confirmed": "yes"})]
+
+
+def test_every_address_of_the_console_is_walked() -> None:
+    """Those of a model are of a kind that the matrix knows; the others stand here."""
+    models = {str(model._meta).replace(".", "_") for model in admin.site._registry}
+    kinds = {f"{model}_{kind}" for model in models for kind in ("changelist", "add", "history", "delete", "change")}
+    others = {name for name, _ in addresses(admin.site.get_urls())} - kinds
+    assert others == {
+        "index", "login", "logout", "password_change", "password_change_done", "auth_user_password_change",
+        "autocomplete", "jsi18n", "view_on_site", "app_list",
+    }  # fmt: skip
+
+
+def addresses(patterns: list[Any]) -> Iterator[tuple[str, str]]:
+    for pattern in patterns:
+        if isinstance(pattern, URLPattern):
+            if pattern.name:
+                yield pattern.name, str(pattern.pattern)
+        else:
+            yield from addresses(pattern.url_patterns)
+
+
+def test_the_door_leads_on(client: Client, transactional_db: None) -> None:
+    user = staff.member_of("support")
+    client.force_login(user)
+    door = reverse("admin:login") + "?next=/admin/batches/batch/"
+    assert client.get(door)["Location"] == "/account/"  # to set one up
+    assert "Staff need a second step" in client.get("/account/").content.decode()
+
+
+def test_groups_are_the_documented_ones(transactional_db: None) -> None:
+    assert set(Group.objects.values_list("name", flat=True)) == set(GROUPS)
