@@ -78,19 +78,47 @@ def listed(faults: Iterable[dict[str, Any]], counts: dict[str, int]) -> str:
 
 def pause(batch: int, reason: str) -> bool:
     """Send nothing more until it is resumed; what is in flight is kept. It stays in_progress, its deadline runs on, and
-    the 24 hours are promised no more."""
+    the 24 hours are promised no more, unless it was the operator who paused it."""
     running = Batch.objects.filter(pk=batch, status=Status.IN_PROGRESS, paused_reason="")
     waiting = {"waiting_reason": caps.waiting_reason(reason), "expected_at": None}  # kept up by expecting.refresh
-    return running.update(paused_reason=reason, held_back=True, **waiting) == 1
+    held = {} if reason == caps.OPERATOR else {"held_back": True}
+    return running.update(paused_reason=reason, **held, **waiting) == 1
+
+
+def pause_by_operator(batch: Batch) -> bool:
+    """Pause it so that its tenant can't resume it; False when it does not run, or is paused already."""
+    return pause(batch.pk, caps.OPERATOR)
+
+
+def resume_by_operator(batch: Batch) -> bool:
+    """End an operator's pause; False when there is none. A cap or a reservation that was reached meanwhile, by what was
+    in flight, pauses it now: no later commit would see that it was passed."""
+    paused = Batch.objects.filter(pk=batch.pk, status=Status.IN_PROGRESS, paused_reason=caps.OPERATOR)
+    with transaction.atomic():
+        if not paused.update(paused_reason="", waiting_reason=""):
+            return False
+        row = Batch.objects.get(pk=batch.pk)
+        if reason := cap_reached(row, row.cost):
+            pause(row.pk, reason)
+        tasks.ring_work()
+    return True
+
+
+def cap_reached(batch: Batch, grown: int) -> str:
+    """Why a batch whose cost has just grown by so many pico-USD is to be paused, or ""."""
+    limits = caps.Caps(batch.max_cost, batch.max_error_rate)
+    completed, failed = batch.completed - batch.base_completed, batch.failed - batch.base_failed
+    return caps.pause_reason(limits, batch.cost, completed, failed) or reserving.pause_reason(batch, grown)
 
 
 def resume(batch: Batch, **new_caps: Any) -> None:
     """Go on with a paused batch, with these caps in place of its own. Its error rate is measured anew.
 
-    Raises Refused 409 when it is not paused, or its cost is not below its cap; 402 when it has used up what was
-    reserved for it, and its tenant may spend no more.
+    Raises Refused 409 when it is not paused, or by the operator, or its cost is not below its cap; 402 when it has used
+    up what was reserved for it, and its tenant may spend no more.
     """
-    paused = Batch.objects.filter(pk=batch.pk, status=Status.IN_PROGRESS).exclude(paused_reason="")
+    halted = Batch.objects.filter(pk=batch.pk, status=Status.IN_PROGRESS).exclude(paused_reason="")
+    paused = halted.exclude(paused_reason=caps.OPERATOR)
     room = BELOW_CAP
     if "max_cost" in new_caps:
         room = Q() if new_caps["max_cost"] is None else Q(cost__lt=new_caps["max_cost"])
@@ -105,6 +133,8 @@ def resume(batch: Batch, **new_caps: Any) -> None:
         raise Refused(
             409, "cost_limit_reached", f"The batch costs as much as its cap already. {cure}", param="max_cost_usd"
         )
+    if halted.exists():
+        raise Refused(409, "paused_by_operator", "The operator of the service paused the batch. Ask them to resume it.")
     raise Refused(409, "batch_not_paused", "The batch is not paused.")
 
 

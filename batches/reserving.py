@@ -119,7 +119,8 @@ def again(batch: Batch, new_caps: Mapping[str, Any]) -> dict[str, int]:
         admission.lock(batch.tenant_id)
     row = Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)
     max_cost = new_caps.get("max_cost", row.max_cost)
-    used_up = row.status == Status.IN_PROGRESS and row.paused_reason and row.reserved <= row.cost > 0
+    paused = row.status == Status.IN_PROGRESS and row.paused_reason not in ("", caps.OPERATOR)
+    used_up = paused and row.reserved <= row.cost > 0
     if not used_up or (max_cost is not None and row.cost >= max_cost):
         return {}  # it needs none, or is not resumed
     wanted = _foreseen(row, max_cost)

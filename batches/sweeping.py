@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.db.models import Exists, OuterRef, Q
 
 from batches import alerting, expecting, files, idempotency, lifecycle, results, tasks
-from batches.core import states
+from batches.core import caps, states
 from batches.core.states import Status
 from batches.engine import leases
 from batches.models import Batch, Slice
@@ -39,7 +39,7 @@ def sweep() -> None:
 
 def _note_held_back() -> None:
     """Batches that do not run for reasons of their tenant's: whatever ends the pause, it is remembered."""
-    held = Q(tenant__suspended=True) | ~Q(paused_reason="")
+    held = Q(tenant__suspended=True) | ~Q(paused_reason__in=("", caps.OPERATOR))
     for pk in Batch.objects.filter(held, status__in=states.ACTIVE, held_back=False).values_list("pk", flat=True):
         Batch.objects.filter(pk=pk).update(held_back=True)
 

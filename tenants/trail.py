@@ -31,6 +31,7 @@ ACTIONS = {
     "file.deleted": "File deleted",
     "batch.submitted": "Batch submitted",
     "batch.cancelled": "Batch cancelled",
+    "batch.paused": "Batch paused",
     "batch.resumed": "Batch resumed",
     "batch.retried": "Batch retried",
     "webhook.created": "Webhook endpoint created",

@@ -1,11 +1,12 @@
-"""Why a running batch is paused: caps on its cost and on its failures, and what its tenant may spend. Pure."""
+"""Why a running batch is paused: caps on its cost and failures, what its tenant may spend, the operator. Pure."""
 
 import re
 from typing import Any, NamedTuple
 
 MAX_COST, MAX_ERROR_RATE = "max_cost_usd", "max_error_rate"  # the form's fields, and the reasons for a pause
 CREDITS, SPENDING = LIMITS = "insufficient_credits", "spending_limit"  # reasons alone: the tenant's limits
-REASONS = (MAX_COST, MAX_ERROR_RATE, *LIMITS)
+OPERATOR = "operator"  # theirs to end
+REASONS = (MAX_COST, MAX_ERROR_RATE, *LIMITS, OPERATOR)
 REFUSED = {"insufficient_credits": CREDITS, "spending_limit_exceeded": SPENDING}  # by the refusal's code
 MEASURED = 50  # lines finished before a share of failures says anything
 _BY_ITSELF = {
@@ -33,6 +34,8 @@ def error_rate(value: Any) -> float:
 
 def waiting_reason(paused_reason: str) -> str:
     """Why a batch that is paused is not run: a code, and a sentence."""
+    if paused_reason == OPERATOR:
+        return "paused: The operator of the service paused the batch: it goes on when the operator resumes it."
     if limit := _BY_ITSELF.get(paused_reason):
         return f"paused: The batch has cost what was reserved for it, and {limit}."
     return f"paused: The batch reached its {paused_reason}: it stands still until it is resumed."

@@ -13,8 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from msgspec import json
 
-from batches import lifecycle, metering, recording, reserving
-from batches.core import caps
+from batches import lifecycle, metering, recording
 from batches.core.answers import UNCHARGED
 from batches.core.rendering import render
 from batches.core.states import CLOSING, TAKING, Status
@@ -77,9 +76,7 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: da
 
 
 def _pause_at_caps(batch: Batch, grown: int) -> None:
-    limits = caps.Caps(batch.max_cost, batch.max_error_rate)
-    completed, failed = batch.completed - batch.base_completed, batch.failed - batch.base_failed
-    reason = caps.pause_reason(limits, batch.cost, completed, failed) or reserving.pause_reason(batch, grown)
+    reason = lifecycle.cap_reached(batch, grown)
     if reason and not batch.paused_reason:
         lifecycle.pause(batch.pk, reason)
         batch.paused_reason = reason

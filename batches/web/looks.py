@@ -25,6 +25,7 @@ PAUSES = {
     caps.MAX_ERROR_RATE: "too many lines failed",
     caps.CREDITS: "credits used up",
     caps.SPENDING: "spending limit reached",
+    caps.OPERATOR: "by the operator",
 }
 DELIVERY_LOOKS = {
     WebhookDelivery.State.PENDING: ("Waits", "waiting"),

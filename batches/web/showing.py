@@ -35,6 +35,10 @@ RESUMED = {
         "Your spending limit of this month covers no more.",
         "It goes on by itself when the limit is raised, or the month is over.",
     ),
+    caps.OPERATOR: (
+        "The operator of this service stopped it.",
+        "Ask them: they alone let it go on. What is done is kept. The 24 hours are promised as before.",
+    ),
 }
 
 
@@ -110,16 +114,17 @@ def head(batch: Any, now: datetime) -> Head:
 
 
 def pause(batch: Batch) -> dict[str, Any] | None:
-    """Of a paused batch: what paused it, the cure, and the field of the form that goes on with it."""
+    """Of a paused batch: what paused it, the cure, whether its tenant may end it, and with which field of the form."""
     if not batch.paused_reason:
         return None
     title, cure = RESUMED[batch.paused_reason]
-    field = batch.paused_reason if batch.paused_reason not in caps.LIMITS else ""
     now = {
         caps.MAX_COST: "" if batch.max_cost is None else money.usd(batch.max_cost),
         caps.MAX_ERROR_RATE: "" if batch.max_error_rate is None else f"{batch.max_error_rate:g}",
     }
-    return {"title": title, "cure": cure, "field": field, "value": now.get(field, "")}
+    field = batch.paused_reason if batch.paused_reason in now else ""
+    own = batch.paused_reason != caps.OPERATOR
+    return {"title": title, "cure": cure, "own": own, "field": field, "value": now.get(field, "")}
 
 
 def facts(batch: Any, shown: dict[str, Any]) -> list[tuple[str, str]]:

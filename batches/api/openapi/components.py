@@ -154,7 +154,9 @@ _COMMON: dict[str, Shape] = {  # of both surfaces
     "prefix_cache": ref("PrefixCache"),
     "cost": ref("Cost"),
     "sla": ref("Promise"),
-    "paused_reason": maybe(text(enum=list(caps.REASONS)), "What paused the batch: a cap, or its tenant's limit."),
+    "paused_reason": maybe(
+        text(enum=list(caps.REASONS)), "What paused the batch: a cap, its tenant's limit, or the operator."
+    ),
     "max_cost_usd": maybe(USD),
     "max_error_rate": maybe(number()),
     "on_invalid_line": ON_INVALID_LINE,

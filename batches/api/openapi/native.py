@@ -142,7 +142,7 @@ OPERATIONS = {
         "Go on with a paused batch",
         {200: op.gives("Batch", "The batch, running.", examples.BATCH)},
         body=_caps("A cap that is not named stays.", *RESUMED),
-        codes=FIND | CAPS | SPENDING | {"batch_not_paused", "cost_limit_reached"},
+        codes=FIND | CAPS | SPENDING | {"batch_not_paused", "cost_limit_reached", "paused_by_operator"},
         once=True,
     ),
     "POST /v1/batch/{batch_id}/retry": op.Operation(
