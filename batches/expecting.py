@@ -28,7 +28,8 @@ LAST = 1 << 62  # in place of the key of a batch that is not stored
 FAR = 366 * 86_400.0  # seconds: what stands almost still is not reckoned any further
 COLUMNS = (
     "tenant", "deadline", "in_progress_at", "model", "total", "completed", "failed", "input_tokens", "output_tokens",
-    "expected_at", "waiting_reason", "paused_reason", "tenant__weight", "tenant__reserved_slots", "tenant__suspended",
+    "expected_at", "waiting_reason", "paused_reason", "raised", "tenant__weight",
+    "tenant__reserved_slots", "tenant__suspended",
 )  # fmt: skip
 
 Key = tuple[str, int | None]  # model, tenant of dedicated upstreams
@@ -184,6 +185,7 @@ def _queue(batch: Batch, mine: list[tuple[Part, Lane]], now: datetime) -> None:
             last=part.largest * ratio,
             line=part.tokens / part.lines * ratio,
             seconds_left=(batch.deadline - now).total_seconds(),
+            raised=batch.raised,
         )
         lane.works.append(work)
         if work.open or work.left > lane.slots * work.line:

@@ -166,6 +166,22 @@ def _still(batch: Batch, code: str) -> None:
         same.update(paused_reason=reason, waiting_reason=caps.waiting_reason(reason))
 
 
+def raise_priority(batch: Batch) -> bool:
+    """Run it before all but batches whose deadline is in danger; False when it was raised before, or nothing of it will
+    be sent any more."""
+    return _raise(batch.pk, True)
+
+
+def lower_priority(batch: Batch) -> bool:
+    """Run it in its turn again; False when it was not raised, or nothing of it will be sent any more."""
+    return _raise(batch.pk, False)
+
+
+def _raise(batch: int, raised: bool) -> bool:
+    sent = Batch.objects.filter(pk=batch, status__in=states.before(Status.EXPIRING), raised=not raised)
+    return sent.update(raised=raised) == 1
+
+
 def cancel(batch: Batch) -> bool:
     """Stop sending; whether it was this call that did. Raises Refused 409 when it has ended otherwise, or is ending."""
     if transition(batch.pk, Status.CANCELLING):

@@ -33,6 +33,8 @@ ACTIONS = {
     "batch.cancelled": "Batch cancelled",
     "batch.paused": "Batch paused",
     "batch.resumed": "Batch resumed",
+    "batch.raised": "Batch's priority raised",
+    "batch.lowered": "Batch's priority lowered",
     "batch.retried": "Batch retried",
     "webhook.created": "Webhook endpoint created",
     "webhook.changed": "Webhook endpoint changed",

@@ -41,6 +41,7 @@ class Job:
     done: int = 0
     tag: float | None = None
     ended_at: float | None = None
+    raised: bool = False
 
     @property
     def waiting(self) -> int:
@@ -127,7 +128,7 @@ class World:
         line = corrected(job.estimate, 1, int(done), int(done * job.real))
         last = line * min(job.size, job.waiting or job.lines)
         left, waiting = (job.lines - done) * line, job.waiting * line
-        return Work(job.number, *job.person, left, waiting, last, line, job.deadline - self.now)
+        return Work(job.number, *job.person, left, waiting, last, line, job.deadline - self.now, job.raised)
 
     def _moments(self, until: float) -> list[float]:
         moments = [until, self._sent_until - AHEAD * self.latency + 1e-6]
@@ -166,7 +167,7 @@ class World:
         largest = min(job.size, job.lines) * job.estimate
         person = job.person
         left = job.deadline - self.now
-        return Candidate(job.number, person.tenant, person.weight, person.reserved, work, largest, left)
+        return Candidate(job.number, person.tenant, person.weight, person.reserved, work, largest, left, job.raised)
 
     def _take(self, job: Job, virtual: float, weight: float) -> None:
         lines = min(job.size, job.waiting)

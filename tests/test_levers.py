@@ -1,4 +1,4 @@
-"""What operators do to a batch: a pause that its tenant can't end and that takes no promise away."""
+"""What operators do to a batch: a pause that its tenant can't end and that takes no promise away; a higher priority."""
 
 from datetime import timedelta
 from typing import Any
@@ -151,12 +151,16 @@ def test_the_commands_and_what_the_tenant_reads_of_them(
     pull(capsys, "pause", batch, '"paused_reason": "operator"')
     expecting.refresh()
     pull(capsys, "resume", batch, '"paused_reason": null')
+    pull(capsys, "raise", batch, '"raised": true')
+    pull(capsys, "lower", batch, '"raised": false')
     rows = AuditEvent.objects.order_by("pk").values_list("tenant", "actor", "action", "target")
-    told = ("batch.paused", "batch.resumed")
+    told = ("batch.paused", "batch.resumed", "batch.raised", "batch.lowered")
     assert [row for row in rows if row[2] in told] == [
         (owner.tenant.pk, "operator", action, batch.public_id) for action in told
     ]
-    for verb, name, cure in (("resume", batch.public_id, "not paused by"), ("pause", "batch_none", "batch list")):
+    refusals = (("resume", "not paused by"), ("lower", "was not raised"), ("pause", "batch list"))
+    for verb, cure in refusals:
+        name = "batch_none" if verb == "pause" else batch.public_id
         with pytest.raises(CommandError, match=cure):
             call_command("batch", verb, name)
     assert rows.filter(action__in=told).count() == len(told)

@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import F, Q
 from django.test.utils import CaptureQueriesContext
 
-from batches import tasks
+from batches import lifecycle, tasks
 from batches.core.scheduling import FAMILIAR
 from batches.core.states import Status
 from batches.engine import leases, standing
@@ -90,6 +90,24 @@ def test_a_batch_in_danger_goes_first_and_its_tenant_has_half(owner: Person, out
     claims = [claim(runner) for _ in range(8)]
     assert Counter(some.tenant for some in claims) == {owner.tenant.pk: 4, outsider.tenant.pk: 4}
     assert calm.pk not in {some.batch for some in claims}
+
+
+def test_a_raised_batch_goes_first_and_its_tenant_has_half_behind_one_in_danger(
+    owner: Person, outsider: Person, runner: Runner
+) -> None:
+    Tenant.objects.filter(pk=owner.tenant.pk).update(weight=9)
+    submit(owner, 1024)
+    submit(outsider, 128)
+    raised, late = submit(outsider, 1024), submit(outsider, 1024)
+    assert lifecycle.raise_priority(raised) and not lifecycle.raise_priority(raised)
+    claims = [claim(runner) for _ in range(8)]
+    assert Counter(some.batch for some in claims if some.tenant == outsider.tenant.pk) == {raised.pk: 4}
+    Batch.objects.filter(pk=late.pk).update(deadline=clock.now() + timedelta(minutes=10))
+    claims = [claim(runner) for _ in range(4)]
+    assert {some.batch for some in claims if some.tenant == outsider.tenant.pk} == {late.pk}
+    assert lifecycle.lower_priority(raised) and not lifecycle.lower_priority(raised)
+    Batch.objects.filter(pk=raised.pk).update(status=Status.CANCELLING)
+    assert not lifecycle.raise_priority(raised)
 
 
 def test_the_rows_of_an_ended_batch_are_forgotten(owner: Person, outsider: Person, runner: Runner) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil, floor, inf
 from typing import NamedTuple
 
-from batches.core.scheduling import MARGIN, Candidate, Load, in_danger, virtual_times, weights
+from batches.core.scheduling import MARGIN, Candidate, Load, urgent, virtual_times, weights
 
 ENOUGH = 32  # lines in the latest run of results, before their rate says more than slots and pace
 LATELY = 60.0  # seconds of it that count, if there are enough lines in them
@@ -32,6 +32,7 @@ class Work(NamedTuple):
     last: float  # of the last of these slices; when none is open, of the last one in hand
     line: float  # of one line
     seconds_left: float  # to the deadline
+    raised: bool = False  # by an operator
 
 
 class Finished(NamedTuple):
@@ -150,10 +151,10 @@ class Queues:
         stands = virtual_times(some, self._weights, *stand)
         first = min(stands.values(), default=0.0)
         self._debt = {tenant: place - first for tenant, place in stands.items()}  # of virtual time: others come first
-        danger = {urgent.batch: place for place, urgent in enumerate(in_danger(some, load))}
-        self._urgent = set(danger)
+        places = {first.batch: place for place, first in enumerate(urgent(some, load))}
+        self._urgent = set(places)
         self._queues: dict[int, list[Work]] = {}  # the first is last
-        for work in sorted(works, key=lambda work: (-danger.get(work.batch, len(danger)), -work.batch)):
+        for work in sorted(works, key=lambda work: (-places.get(work.batch, len(places)), -work.batch)):
             self._queues.setdefault(work.tenant, []).append(work)
         self._left = {tenant: queue[-1].open for tenant, queue in self._queues.items()}  # of the first
         self._claimed = dict.fromkeys(self._queues, 0.0)
@@ -226,7 +227,7 @@ class Queues:
 
 def _candidate(work: Work, left: float, later: float) -> Candidate:
     person = (work.batch, work.tenant, work.weight, work.reserved)
-    return Candidate(*person, int(left), int(work.last), work.seconds_left - later)
+    return Candidate(*person, int(left), int(work.last), work.seconds_left - later, work.raised)
 
 
 def moved(before: float | None, after: float | None) -> bool:

@@ -2,7 +2,8 @@
 
 The tenant with the least virtual time (token work by weight) is next. Entitlements are weights, so that they hold over
 time and not only at one moment: a reservation is a floor under a tenant's share, and the tenant of the most urgent
-batch in danger has half. Within a tenant: batches in danger, the oldest batch, and the order of its slices.
+batch has half. Urgent are batches in danger and, behind all of them, those that an operator raised. Within a tenant:
+urgent batches, the oldest batch, and the order of its slices.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ class Candidate(NamedTuple):
     work: int  # estimated tokens that have no result yet
     largest: int  # estimated tokens of its largest slice
     seconds_left: float  # to the batch's deadline
+    raised: bool = False  # by an operator
 
 
 class Load(NamedTuple):
@@ -40,10 +42,10 @@ class Load(NamedTuple):
 def ranked(candidates: Iterable[Candidate], load: Load, virtual: Mapping[int, float]) -> list[Candidate]:
     """Candidates, the one to claim from first. `virtual` is where each tenant stands: see `virtual_times`."""
     some = list(candidates)
-    danger = {candidate.batch: place for place, candidate in enumerate(in_danger(some, load))}
+    places = {candidate.batch: place for place, candidate in enumerate(urgent(some, load))}
 
     def key(candidate: Candidate) -> tuple[float, bool, int, int]:
-        urgency = danger.get(candidate.batch, len(danger))
+        urgency = places.get(candidate.batch, len(places))
         return (virtual[candidate.tenant], not candidate.reserved, urgency, candidate.batch)
 
     return sorted(some, key=key)
@@ -61,22 +63,31 @@ def in_danger(candidates: Iterable[Candidate], load: Load) -> list[Candidate]:
     return found
 
 
-def weights(candidates: Sequence[Candidate], load: Load) -> dict[int, float]:
-    """Each tenant's weight, raised to what its reserved slots and the most urgent deadline entitle it to.
+def urgent(candidates: Iterable[Candidate], load: Load) -> list[Candidate]:
+    """Batches in danger, and behind them those that were raised; of each the nearest deadline first."""
+    some = list(candidates)
+    danger = in_danger(some, load)
+    late = {candidate.batch for candidate in danger}
+    raised = [candidate for candidate in some if candidate.raised and candidate.batch not in late]
+    return danger + sorted(raised, key=lambda some: (some.seconds_left, some.batch))
 
-    The tenant of the most urgent batch in danger weighs as much as all others: half. Then the others' reservations
-    are slots of the other half, so that they stay what they are.
+
+def weights(candidates: Sequence[Candidate], load: Load) -> dict[int, float]:
+    """Each tenant's weight, raised to what its reserved slots and the most urgent batch entitle it to.
+
+    The tenant of the most urgent batch weighs as much as all others: half. Then the others' reservations are slots of
+    the other half, so that they stay what they are.
     """
     found = {some.tenant: float(max(1, some.weight)) for some in candidates}
     reserved = {some.tenant: some.reserved for some in candidates if some.reserved}
-    urgent = next((some.tenant for some in in_danger(candidates, load)), None)
+    first = next((some.tenant for some in urgent(candidates, load)), None)
     if reserved and load.slots:
-        slots = load.slots / (1 if urgent is None else 2)
+        slots = load.slots / (1 if first is None else 2)
         shared = sum(weight for tenant, weight in found.items() if tenant not in reserved) or 1.0
         left = max(slots - sum(reserved.values()), slots * SHARED_FLOOR)
         found |= {tenant: max(found[tenant], kept * shared / left) for tenant, kept in reserved.items()}
-    if urgent is not None:
-        found[urgent] = max(found[urgent], sum(weight for tenant, weight in found.items() if tenant != urgent))
+    if first is not None:
+        found[first] = max(found[first], sum(weight for tenant, weight in found.items() if tenant != first))
     return found
 
 

@@ -16,13 +16,15 @@ def candidates(wanted: Q, open_: Q, now: datetime) -> list[Candidate]:
     """Batches with a slice that is `open_`, can be claimed. Their work is all that is not done, in hand or not."""
     unfinished = Slice.objects.filter(wanted, lifecycle.runnable("batch__"), state__lt=Slice.State.DONE)
     rows = (
-        unfinished.values_list("batch_id", "tenant_id", "tenant__weight", "tenant__reserved_slots", "batch__deadline")
+        unfinished.values_list(
+            "batch_id", "tenant_id", "tenant__weight", "tenant__reserved_slots", "batch__deadline", "batch__raised"
+        )
         .annotate(Sum("tokens"), Max("tokens"), open=Count("pk", filter=open_))
         .filter(open__gt=0)
     )
     return [
-        Candidate(batch, tenant, weight, reserved, work, largest, (deadline - now).total_seconds())
-        for batch, tenant, weight, reserved, deadline, work, largest, _ in rows
+        Candidate(batch, tenant, weight, reserved, work, largest, (deadline - now).total_seconds(), raised)
+        for batch, tenant, weight, reserved, deadline, raised, work, largest, _ in rows
     ]
 
 

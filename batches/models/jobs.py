@@ -94,6 +94,11 @@ class Batch(models.Model):
     held_back = models.BooleanField(
         default=False, db_default=False, help_text="It was paused, or its tenant suspended: 24 hours are not promised."
     )
+    raised = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="By an operator: before all but those in danger of their deadline.",
+    )
     created_at = models.DateTimeField()
     deadline = models.DateTimeField()
     in_progress_at = models.DateTimeField(null=True, blank=True)

@@ -137,3 +137,18 @@ def test_from_when_a_newcomer_is_there() -> None:
     found = [abs(said - (job.ended_at - moment)) / (job.ended_at - moment) for moment, said in samples]
     show("before a newcomer, who halves the rest", [abs(before - (job.ended_at - at)) / (job.ended_at - at)])
     assert show("from when it is there", found) <= BOUND
+
+
+@pytest.mark.parametrize("danger", [False, True])
+def test_a_raised_batch_and_who_is_beside_it(danger: bool) -> None:
+    world, job, other = World(), batch(A, 20_000), batch(B, 30_000)
+    job.raised = True
+    late = [Job(Person(9), 30_000, deadline=HOUR)] if danger else []
+    world.add(batch(A, 20_000), other, batch(C, 60_000), *late, job)
+    before = world.estimates()
+    job.raised = False
+    assert world.estimates()[job.number] > before[job.number]
+    job.raised = True
+    found = errors(world, job)
+    assert show(f"raised, beside three others{' and one in danger' * danger}", found) <= BOUND
+    assert show("who is beside it", errors(world, other)) <= BOUND

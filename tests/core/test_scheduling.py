@@ -1,5 +1,7 @@
 """Whose slice is next: the least virtual time, then the batches in danger, then the oldest batch."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from batches.core.scheduling import (
     corrected,
     in_danger,
     ranked,
+    urgent,
     virtual_times,
     weights,
 )
@@ -150,3 +153,40 @@ def test_an_estimate_is_believed_until_enough_lines_are_there_and_never_left_far
     assert corrected(1000, 10, FAMILIAR, FAMILIAR * 150) == 1500
     assert corrected(1000, 10, FAMILIAR, 0) == 125
     assert corrected(1000, 10, FAMILIAR, 10**9) == 8000
+
+
+@given(CANDIDATES, LOADS, SERVED, st.randoms())
+@searched
+def test_raising_a_batch_puts_it_before_none_in_real_danger(
+    some: list[Candidate], load: Load, served: dict[int, float], random: Random
+) -> None:
+    """Whoever is in danger stays before it, has what it had, and goes before it within their tenant."""
+    raised = [one._replace(raised=random.random() < 0.5) for one in some]
+    danger = in_danger(some, load)
+    assert [one.batch for one in in_danger(raised, load)] == [one.batch for one in danger]
+    if not danger:
+        return
+    assert weights(raised, load) == weights(some, load)
+    before = {one.batch: place for place, one in enumerate(ranked(some, load, standing(some, load, served)))}
+    after = {one.batch: place for place, one in enumerate(ranked(raised, load, standing(raised, load, served)))}
+    for late in danger:
+        assert after[late.batch] <= before[late.batch]
+        assert all(
+            after[late.batch] < after[one.batch] for one in some if one not in danger and one.tenant == late.tenant
+        )
+
+
+@given(CANDIDATES, LOADS, SERVED)
+@searched
+def test_a_raised_batch_goes_first_in_its_tenant_and_gives_it_half_while_none_is_in_danger(
+    some: list[Candidate], load: Load, served: dict[int, float]
+) -> None:
+    calm = [one._replace(seconds_left=10 * DAY * 1e6, raised=one.batch % 3 == 0) for one in some]
+    found, weight = ranked(calm, load, standing(calm, load, served)), weights(calm, load)
+    first = urgent(calm, load)
+    assert {one.batch for one in first} == {one.batch for one in calm if one.raised}
+    for tenant in TENANTS:
+        own = [one for one in found if one.tenant == tenant]
+        assert [one.raised for one in own] == sorted((one.raised for one in own), reverse=True)
+    for tenant in {one.tenant for one in first[:1]}:
+        assert weight[tenant] >= sum(each for other, each in weight.items() if other != tenant) * (1 - 1e-9)

@@ -145,3 +145,18 @@ def test_many_small_batches_one_after_the_other_win_nothing() -> None:
     world.run(HOUR)
     print(f"a batch of one slice every 5 s, half of the capacity each: {world.share(crumbs):.3f}")
     assert world.share(crumbs) == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_raised_batch_has_half_at_once_and_one_in_danger_is_met_all_the_same() -> None:
+    """Its tenant has a tenth by weight, and another batch in front of it; later one comes that needs 40% for its day."""
+    world, owner, late = World(), Person(1), Person(2)
+    lines = int(world.slots * 6 * HOUR / world.latency * 0.5)
+    own = Job(owner, lines, deadline=LATER)
+    urgent = Job(late, int(world.slots * DAY / world.latency * 0.4), at=HOUR)
+    world.add(own, Job(owner, lines, deadline=LATER, raised=True), urgent, *(endless(Person(n)) for n in range(10, 18)))
+    world.run(HOUR)
+    shares = [world.share(owner), own.done]
+    world.run(DAY + HOUR, stop=lambda: urgent.ended_at is not None)
+    print(f"raised: {shares[0]:.3f} of its first hour; the one in danger ends at {(urgent.ended_at or 0) / HOUR:.2f} h")
+    assert shares == [pytest.approx(0.5, rel=0.05), 0]
+    assert urgent.ended_at is not None and urgent.ended_at <= DAY + HOUR

@@ -1,4 +1,4 @@
-"""`manage.py batch list | pause | resume`: what is active, what may miss its deadline, and the operator's levers."""
+"""`manage.py batch list | pause | resume | raise | lower`: what is active or at risk, and the operator's levers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +29,12 @@ LEVERS = {
     ),
     "resume": Lever(
         lifecycle.resume_by_operator, "batch.resumed", "End an operator's pause.", "was not paused by an operator"
+    ),
+    "raise": Lever(
+        lifecycle.raise_priority, "batch.raised", "Run it before all that is not in danger.", "was raised, or has ended"
+    ),
+    "lower": Lever(
+        lifecycle.lower_priority, "batch.lowered", "Run it in its turn again.", "was not raised, or has ended"
     ),
 }
 
@@ -74,4 +80,5 @@ def _shown(batch: Batch) -> dict[str, Any]:
         "expected": shown_time(batch.expected_at),
         "waiting_reason": batch.waiting_reason or None,
         "paused_reason": batch.paused_reason or None,
+        "raised": batch.raised,
     }
