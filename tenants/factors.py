@@ -1,11 +1,16 @@
 """The second step of signing in: what somebody has set up, and whether a session has taken it."""
 
-from allauth.account.authentication import get_authentication_records
+from typing import Any
+
+from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY, get_authentication_records
+from allauth.account.internal.flows.login import record_authentication
 from allauth.mfa.models import Authenticator
 from django.http import HttpRequest
 
 from tenants import sessions
 from tenants.models import User
+
+TAKEN = "mfa"  # allauth's word for it
 
 
 def reset(user: User) -> tuple[list[str], int]:
@@ -18,9 +23,23 @@ def reset(user: User) -> tuple[list[str], int]:
 
 def is_taken(request: HttpRequest) -> bool:
     """Whether whoever is signed in here has shown more than a password: a code, a security key, a passkey."""
-    return any(record.get("method") == "mfa" for record in get_authentication_records(request, request.user))
+    return any(record.get("method") == TAKEN for record in get_authentication_records(request, request.user))
 
 
 def is_set_up(user: User) -> bool:
-    """Whether there is one."""
-    return bool(Authenticator.objects.filter(user=user).exists())
+    """Whether there is one. Recovery codes are not: they go with the last of the others."""
+    return bool(Authenticator.objects.filter(user=user).exclude(type=Authenticator.Type.RECOVERY_CODES).exists())
+
+
+def added(request: HttpRequest, user: User, authenticator: Authenticator, **_: Any) -> None:
+    """Who sets one up has just shown it."""
+    if authenticator.type != Authenticator.Type.RECOVERY_CODES:
+        record_authentication(request, user, TAKEN, id=authenticator.pk, type=authenticator.type)
+
+
+def removed(request: HttpRequest, user: User, **_: Any) -> None:
+    """What was shown with the last one counts no more, here or in another browser."""
+    if not is_set_up(user):
+        records = get_authentication_records(request, user)
+        request.session[AUTHENTICATION_METHODS_SESSION_KEY] = [row for row in records if row.get("method") != TAKEN]
+        sessions.end(user, but=request.session.session_key)

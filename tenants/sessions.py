@@ -13,7 +13,9 @@ def prune() -> None:
         ended.delete()
 
 
-def end(user: User) -> int:
-    """Sign `user` out of every browser; how many there were. Reads every session: they do not say whose they are."""
-    theirs = [row.pk for row in Session.objects.iterator() if row.get_decoded().get("_auth_user_id") == str(user.pk)]
+def end(user: User, but: str | None = None) -> int:
+    """Sign `user` out of every browser, but for the session of that key; how many there were. Reads every session: they
+    do not say whose they are."""
+    others = Session.objects.exclude(pk=but or "").iterator()
+    theirs = [row.pk for row in others if row.get_decoded().get("_auth_user_id") == str(user.pk)]
     return Session.objects.filter(pk__in=theirs).delete()[0]

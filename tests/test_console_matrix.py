@@ -1,9 +1,12 @@
 """Every page of the console and every action, for everybody: docs/console.md says who may, and this is what is so."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from allauth.mfa.totp.internal import auth as totp
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.test import Client
@@ -146,6 +149,31 @@ def test_the_door_leads_on(client: Client, transactional_db: None) -> None:
     door = reverse("admin:login") + "?next=/admin/batches/batch/"
     assert client.get(door)["Location"] == "/account/"  # to set one up
     assert "Staff need a second step" in client.get("/account/").content.decode()
+
+
+def test_a_second_step_that_is_set_up_opens_and_that_is_removed_closes(client: Client, transactional_db: None) -> None:
+    user = staff.member_of("support", password="a long enough phrase")
+    other = staff.signed_in(user)
+    door, console = reverse("admin:login"), reverse("admin:index")
+    client.post("/account/login/", {"login": user.email, "password": "a long enough phrase"})
+    assert client.get(door)["Location"] == "/account/"
+    assert client.post("/account/reauthenticate/", {"password": "a long enough phrase"}).status_code == 302
+    assert client.get("/account/2fa/totp/activate/").status_code == 200
+    code = totp.format_hotp_value(totp.hotp_value(client.session["mfa.totp.secret"], int(time.time()) // 30))
+    assert client.post("/account/2fa/totp/activate/", {"code": code}).status_code == 302
+    assert client.get(console).status_code == 200 and other.get(console).status_code == 200
+    assert client.post("/account/2fa/totp/deactivate/").status_code == 302
+    assert client.get(console).status_code == 302 and client.get("/account/").status_code == 200
+    assert other.get("/account/").status_code == 302  # signed out
+
+
+def test_a_session_of_a_password_alone_is_asked(client: Client, transactional_db: None) -> None:
+    user = staff.member_of("support")
+    totp.TOTP.activate(user, totp.generate_totp_secret())
+    client.force_login(user)
+    page = reverse("admin:batches_batch_changelist")
+    door = client.get(page)["Location"]
+    assert client.get(door)["Location"] == f"/account/2fa/reauthenticate/?{urlencode({'next': page})}"
 
 
 def test_groups_are_the_documented_ones(transactional_db: None) -> None:

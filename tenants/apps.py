@@ -1,0 +1,15 @@
+"""What hangs on others' signals."""
+
+from django.apps import AppConfig
+
+
+class TenantsConfig(AppConfig):
+    name = "tenants"
+
+    def ready(self) -> None:
+        from allauth.mfa import signals  # noqa: PLC0415 - they load models
+
+        from tenants import factors  # noqa: PLC0415
+
+        signals.authenticator_added.connect(factors.added)
+        signals.authenticator_removed.connect(factors.removed)
