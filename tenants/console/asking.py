@@ -7,11 +7,14 @@
     def revoke(request: HttpRequest, key: ApiKey, answer: Answer) -> None:
         ...raises LeftAlone or Refused, or does it and notes it
 
-The first POST to the list shows the page that asks, the second does it, each row in a transaction of its own.
+The first POST to the list shows the page that asks, the second does it, each row in a transaction of its own. What an
+action returns, a text, is said of its row.
 """
 
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, NamedTuple
 
@@ -58,23 +61,41 @@ class Question(forms.Form):
 
 
 Act = Callable[..., object]  # request, row, answer
+Says = str | Callable[[list[Any]], str]
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True)
+class Asked:
     """An action that asks."""
 
     verb: str  # on the button
     permission: str
-    says: str
+    says: Says
     reason: str
     form: type[Question]
     one: Callable[[Any], str | None]
+    most: int
+    is_slow: bool
+
+    def around(self) -> AbstractContextManager[Any]:
+        """What one row is done in."""
+        return nullcontext() if self.is_slow else transaction.atomic()
+
+
+def slow(most: int) -> Callable[[Act], Act]:
+    """An act that would hold a transaction for long: it makes its own, and so few rows are taken at once."""
+
+    def mark(act: Act) -> Act:
+        act.most = most  # type: ignore[attr-defined]  # what `asks` reads
+        return act
+
+    return mark
 
 
 def asks(
     verb: str,
     permission: str,
-    says: str,
+    says: Says,
     *,
     reason: str = "",
     form: type[Question] = Question,
@@ -83,12 +104,13 @@ def asks(
     """An admin's action, of what does it to one row: called as `act(request, row, answer)`, it may raise LeftAlone,
     Refused.
 
-    `verb` stands on the button. `says` is what will happen; `{these}` in it are the rows ("3 keys"). `reason` is the
-    help of the field for the reason, where one is asked. `unless(row)` says why a row would be left alone, None else.
+    `verb` stands on the button. `says` is what will happen, or tells it of the rows that are not left alone; `{these}`
+    in it are those ("3 keys"). `reason` is the help of the field for the reason, where one is asked. `unless(row)` says
+    why a row would be left alone, None else.
     """
 
     def decorate(act: Act) -> Callable[..., Any]:
-        asked = Asked(verb, permission, says, reason, form, unless)
+        asked = Asked(verb, permission, says, reason, form, unless, getattr(act, "most", MOST), hasattr(act, "most"))
 
         @wraps(act)
         def action(admin: Any, request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse | None:
@@ -107,16 +129,21 @@ def may(request: HttpRequest, action: Any) -> bool:
     return asked is None or request.user.has_perm(asked.permission)
 
 
-def buttons(admin: Any, request: HttpRequest) -> list[tuple[str, str]]:
-    """Names and words of the actions that a row's page offers."""
-    offered = admin.get_actions(request).items()
-    return [(name, action.asked.verb) for name, (action, _, _) in offered if hasattr(action, "asked")]
+def buttons(admin: Any, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
+    """Names and words of the actions that a row's page offers: what would leave it alone is not among them."""
+    offered = [(name, action.asked) for name, (action, _, _) in admin.get_actions(request).items() if _asks(action)]
+    return [(name, asked.verb) for name, asked in offered if asked.one(row) is None]
+
+
+def _asks(action: Any) -> bool:
+    return hasattr(action, "asked")
 
 
 def _answered(admin: Any, request: HttpRequest, chosen: QuerySet[Any], asked: Asked, act: Act) -> HttpResponse | None:
-    rows = list(chosen[: MOST + 1])
-    if len(rows) > MOST:
-        messages.error(request, f"These are more than {MOST} at once: narrow the list down first. Nothing was done.")
+    rows = list(chosen[: asked.most + 1])
+    if len(rows) > asked.most:
+        many = f"These are more than {asked.most} at once"
+        messages.error(request, f"{many}: narrow the list down first. Nothing was done.")
         return None
     if not rows:
         messages.warning(request, "Nothing of this is there any more. Nothing was done.")
@@ -137,9 +164,11 @@ def _do(admin: Any, request: HttpRequest, rows: list[Any], asked: Asked, act: Ca
     done = 0
     for row in rows:
         try:
-            with transaction.atomic():
-                act(row)
+            with asked.around():
+                said = act(row)
             done += 1
+            if isinstance(said, str):
+                messages.success(request, said)
         except LeftAlone as why:
             messages.warning(request, f"{row}: {why}")
         except Refused as refused:
@@ -149,15 +178,18 @@ def _do(admin: Any, request: HttpRequest, rows: list[Any], asked: Asked, act: Ca
 
 
 def _ask(admin: Any, request: HttpRequest, rows: list[Any], asked: Asked, form: forms.Form) -> HttpResponse:
-    left = [(row, why) for row in rows if (why := asked.one(row))]
-    these = _counted(admin, len(rows))
+    left = {row.pk: why for row in rows if (why := asked.one(row))}
+    taken = [row for row in rows if row.pk not in left]
+    these = _counted(admin, len(taken))
+    says = asked.says if isinstance(asked.says, str) else asked.says(taken)
     context = {
         **admin.admin_site.each_context(request),
-        "title": f"{asked.verb}: {these}?",
+        "title": f"{asked.verb}: {these}?" if taken else asked.verb,
         "opts": admin.opts,
-        "says": asked.says.format(these=these),
+        "says": says.format(these=these) if taken else "",
         "rows": rows,
-        "left": left,
+        "taken": [admin.told(row) for row in taken],
+        "left": [(admin.told(row), left[row.pk]) for row in rows if row.pk in left],
         "form": form,
         "verb": asked.verb,
         "action": request.POST.get("action", ""),

@@ -54,15 +54,23 @@ class Plain(Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in 
     def changed_columns(self, obj: Model, form: Any) -> set[str]:
         return {field.name for field in obj._meta.concrete_fields}.intersection(form.changed_data)
 
+    def told(self, row: Any) -> str:
+        """What the page that asks says of a row, which actions are done to. No query."""
+        return str(row)
+
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Those that the person may do."""
         actions: dict[str, Any] = super().get_actions(request)
         return {name: action for name, action in actions.items() if asking.may(request, action[0])}
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
-        shown = {"row_actions": asking.buttons(self, request), "row_pk": object_id}
-        shown["row_back"] = request.path
+        shown = {"row_pk": object_id, "row_back": request.path}
         return super().change_view(request, object_id, form_url, (extra_context or {}) | shown)
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        row = context["original"]
+        context["row_actions"] = asking.buttons(self, request, row) if row else []
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """What the trail has of it."""
