@@ -264,7 +264,8 @@ def act(client: Client, model: Any, action: str, *rows: Any, **answers: str) -> 
 def test_a_batch_is_cancelled_and_a_finished_one_is_not(root: Client, batch: Batch, owner: Person) -> None:
     [finished] = make_batches(owner.tenant, status=Status.COMPLETED)
     html = act(root, Batch, "cancel", batch, finished)
-    assert "Cancelled 1" in html and f"{finished.public_id[1:]}: The batch can&#x27;t be cancelled any more" in html
+    assert "Cancel: done to 1 batch" in html
+    assert f"{finished.public_id}: The batch can&#x27;t be cancelled any more" in html
     batch.refresh_from_db()
     finished.refresh_from_db()
     assert batch.cancelling_at is not None and finished.status == Status.COMPLETED

@@ -2,19 +2,20 @@
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import BooleanField, ExpressionWrapper, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.text import Truncator
 
-from batches import expecting, lifecycle
+from batches import expecting
+from batches.console import finding, levers
 from batches.models import Batch
 from billing import money
 from tenants import clock
 from tenants.console.pages import ReadOnly
-from tenants.errors import Refused
+from tenants.models import Tenant
 
 SHOWN = 2_000  # characters of a long text
 UNSEEN = ("secret", "step_token")
@@ -25,26 +26,17 @@ def _shown(text: str) -> str:
     return Truncator(text).chars(SHOWN)
 
 
-class DeadlineAtRisk(admin.SimpleListFilter):
-    title, parameter_name = "deadline", "deadline_at_risk"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("1", "At risk")]
-
-    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
-        return rows.filter(expecting.at_risk(clock.now())) if self.value() else rows
-
-
 @admin.register(Batch)
 class BatchAdmin(ReadOnly):
-    """A batch's status changes through its lifecycle alone; what an operator may do is cancel."""
+    """A batch's status changes through its lifecycle alone: what staff may do is in levers.py."""
 
     list_display = (
         "public_id", "status", "paused_reason", "completed", "failed", "total", "tenant", "model", "cost_usd",
         "created_at", "expected_at", "at_risk", "ended_at",
     )  # fmt: skip
-    list_filter = ("status", DeadlineAtRisk, "sla_met", ("paused_reason", admin.EmptyFieldListFilter), "created_at")
-    search_fields = ("public_id", "model", "tenant__name", "input_file__public_id__exact")
+    list_filter = ("status", finding.Trouble, "created_at")
+    search_fields = ("public_id",)
+    search_help_text = finding.HELP
     readonly_fields = (
         "public_id", "tenant", "api_key", "status", "paused_reason", "retried", "endpoint", "model", "input_file",
         "results_file", "output_file", "error_file", "receipts_file", "rows", "on_invalid_line", "max_cost_usd",
@@ -86,7 +78,7 @@ class BatchAdmin(ReadOnly):
         ("24 hours", {"fields": ("held_back", "sla_met", "sla_credit_usd")}),
         ("Sent by the tenant", {"fields": ("on_invalid_line", "max_cost_usd", "max_error_rate", "metadata_shown")}),
     )  # fmt: skip
-    actions = ("cancel",)
+    actions = (levers.cancel, levers.pause, levers.go_on, levers.retry)
     unseen = UNSEEN
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -94,21 +86,16 @@ class BatchAdmin(ReadOnly):
         rows: QuerySet[Any] = super().get_queryset(request).annotate(risk=risk)
         return rows.select_related("tenant", "api_key__tenant").defer(*LONG, "api_key__digest")
 
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("batches.change_batch")
+    def get_search_results(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
+        """By the indexes alone."""
+        return rows.filter(finding.matching(term)), False
 
-    @admin.action(description="Cancel selected batches", permissions=["cancel"])
-    def cancel(self, request: HttpRequest, chosen: QuerySet[Batch]) -> None:
-        cancelled = 0
-        for batch in chosen:
-            try:
-                lifecycle.cancel(batch)
-                cancelled += 1
-            except Refused as refused:
-                self.message_user(request, f"{batch.public_id}: {refused.message}", messages.WARNING)
-        if cancelled:
-            text = f"Cancelled {cancelled}: what is finished or in flight is kept."
-            self.message_user(request, text, messages.SUCCESS)
+    def tenant_of(self, obj: Any) -> Tenant:
+        found: Tenant = obj.tenant
+        return found
+
+    def told(self, row: Any) -> str:
+        return levers.told(row)
 
     @admin.display(description="SLA credit, USD")
     def sla_credit_usd(self, batch: Batch) -> str:

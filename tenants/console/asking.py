@@ -170,9 +170,9 @@ def _do(admin: Any, request: HttpRequest, rows: list[Any], asked: Asked, act: Ca
             if isinstance(said, str):
                 messages.success(request, said)
         except LeftAlone as why:
-            messages.warning(request, f"{row}: {why}")
+            messages.warning(request, f"Left alone: {row}: {why}")
         except Refused as refused:
-            messages.warning(request, f"{row}: {refused.message}")
+            messages.warning(request, f"Left alone: {row}: {refused.message}")
     if done:
         messages.success(request, f"{asked.verb}: done to {_counted(admin, done)}.")
 
