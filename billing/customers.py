@@ -4,10 +4,12 @@ from typing import Any
 
 from django.db import transaction
 
-from billing import ledger, money, prices
+from billing import ledger, money, prices, wording
 from billing.ledger import Kind
 from billing.models import Customer, LedgerEntry, TenantDiscount
-from tenants import clock, trail
+from tenants import admission, clock, trail
+
+TAKEN = "Other credits were posted with this reference, which stands for one posting: choose another one."
 
 
 class Posted(ValueError):
@@ -49,12 +51,28 @@ def discount(row: TenantDiscount, actor: str) -> None:
             trail.record(row.tenant, actor, "customer.changed", row.tenant.name, **differences)
 
 
-def give(tenant: int, pico: int, reference: str, note: str = "", paid: bool = False) -> bool:
-    """Credits, given or paid for; False when the same was posted before. Raises Posted with the cure."""
+def give(
+    tenant: int, pico: int, reference: str, note: str = "", paid: bool = False, actor: str = trail.OPERATOR
+) -> LedgerEntry | None:
+    """Credits, given or paid for, on the tenant's trail; None when the same was posted before. Raises ValueError, and
+    Posted, with the cure."""
+    check_credit(reference, note)
     kind = Kind.CREDIT_PURCHASE if paid else Kind.CREDIT_GRANT
-    if ledger.post(tenant, kind, reference, pico, note):
-        return True
-    entry = LedgerEntry.objects.get(kind=kind, reference=reference)
-    if (entry.tenant_id, entry.amount) != (tenant, pico):
-        raise Posted("Other credits were posted with this reference, which stands for one posting: choose another one.")
-    return False
+    with transaction.atomic():
+        row = admission.lock(tenant)
+        if entry := ledger.post(tenant, kind, reference, pico, note):
+            told = {"kind": wording.KINDS[kind], "usd": money.usd(pico), "note": note}
+            trail.record(row, actor, "credit.created", reference, **told)
+            return entry
+        entry = LedgerEntry.objects.get(kind=kind, reference=reference)
+        if (entry.tenant_id, entry.amount) != (tenant, pico):
+            raise Posted(TAKEN)
+    return None
+
+
+def check_credit(reference: str, note: str) -> None:
+    """Whether credits can be posted with them. Raises ValueError with the cure."""
+    ledger.check_text("reference", reference, ledger.LONGEST_REFERENCE)
+    ledger.check_text("note", note, ledger.LONGEST_NOTE)
+    if not reference.strip():
+        raise ValueError("Write a reference: what the credits are for.")

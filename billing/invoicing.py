@@ -4,7 +4,6 @@ An invoice takes every entry of the ledger before the month's end that is on non
 month was closed, or that corrects an earlier month, is on the next; none is lost, and none is on two.
 """
 
-import itertools
 from collections.abc import Iterator
 from datetime import date
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from billing.fields import Total
 from billing.ledger import Account, Kind
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from billing.models.ledger import debited
-from tenants import admission, clock
+from tenants import admission, clock, trail
 from tenants.errors import Refused
 
 SETTLING = (Kind.PAYMENT, Kind.WRITE_OFF, Kind.ROUNDING)  # what becomes of invoices is on none
@@ -57,19 +56,19 @@ def waiting(before: date) -> QuerySet[LedgerEntry]:
     return rows.exclude(kind__in=SETTLING).exclude(reverses__kind__in=SETTLING)
 
 
-def close_all(tenant: int | None = None) -> list[Invoice]:
+def close_all(tenant: int | None = None, actor: str = trail.SERVICE) -> list[Invoice]:
     """Close every month that has ended of every tenant that took something, or of this one; again, it finds nothing
     to do. Each is committed by itself: killed, and repeated, it goes on where it was."""
     ended = [(owner, month) for owner, first in _unclosed(clock.month(), tenant) for month in _months(first)]
-    return [invoice for invoice in itertools.starmap(close, ended) if invoice]
+    return [invoice for owner, month in ended if (invoice := close(owner, month, actor))]
 
 
-def close_month(month: date, tenant: int | None = None) -> list[Invoice]:
+def close_month(month: date, tenant: int | None = None, actor: str = trail.SERVICE) -> list[Invoice]:
     """Close that month of every tenant, or of this one. Raises NotOver."""
     if month >= clock.month():
         raise NotOver(f"{month:%Y-%m} has not ended.")
     owners = [owner for owner, _ in _unclosed(clock.following(month), tenant)]
-    return [invoice for owner in owners if (invoice := close(owner, month))]
+    return [invoice for owner in owners if (invoice := close(owner, month, actor))]
 
 
 def _unclosed(before: date, tenant: int | None) -> list[tuple[int, date]]:
@@ -85,13 +84,13 @@ def _months(month: date) -> Iterator[date]:
         month = clock.following(month)
 
 
-def close(tenant: int, month: date) -> Invoice | None:
+def close(tenant: int, month: date, actor: str = trail.SERVICE) -> Invoice | None:
     """The tenant's invoice of the month that begins on that day, if it is made now; None when it was made before, or
     there is nothing to put on it. Raises NotOver."""
     if month >= clock.month():
         raise NotOver(f"{month:%Y-%m} has not ended.")
     with transaction.atomic():
-        admission.lock(tenant)  # of two that close, one makes it and the other finds it
+        row = admission.lock(tenant)  # of two that close, one makes it and the other finds it
         found = waiting(clock.following(month)).filter(tenant_id=tenant)
         if Invoice.objects.filter(tenant_id=tenant, month=month).exists() or not found.exists():
             return None
@@ -103,6 +102,7 @@ def close(tenant: int, month: date) -> Invoice | None:
             assert carried is not None, "the invoice is new, and so is what it carries over"
             InvoicedEntry.objects.create(entry=carried, invoice=invoice)
         _total(invoice, max(due, 0))
+        trail.record(row, actor, "invoice.created", invoice.public_id, **said(invoice))
         if invoice.send_at:
             tasks.ring_send_invoices()
     return invoice
@@ -177,12 +177,13 @@ def by_kind(entries: QuerySet[LedgerEntry]) -> dict[str, Part]:
     return found
 
 
-def pay(invoice: Invoice, note: str) -> bool:
+def pay(invoice: Invoice, note: str, actor: str = trail.OPERATOR) -> bool:
     """It was paid, also after it had been written off; `note` says how. False when it was paid before."""
     with transaction.atomic():
-        admission.lock(invoice.tenant_id)
+        tenant = admission.lock(invoice.tenant_id)
         if not _settle(invoice, Invoice.Status.PAID, from_any=True):
             return False
+        trail.record(tenant, actor, "invoice.paid", invoice.public_id, **said(invoice), reason=note)
         written_off = LedgerEntry.objects.filter(kind=Kind.WRITE_OFF, reference=invoice.public_id).first()
         if written_off:
             ledger.correct(written_off, "It was paid after all.")
@@ -190,14 +191,20 @@ def pay(invoice: Invoice, note: str) -> bool:
     return True
 
 
-def write_off(invoice: Invoice, note: str) -> bool:
+def write_off(invoice: Invoice, note: str, actor: str = trail.OPERATOR) -> bool:
     """It will not be paid: voided, or uncollectible; `note` says why. False when it is not open."""
     with transaction.atomic():
-        admission.lock(invoice.tenant_id)
+        tenant = admission.lock(invoice.tenant_id)
         if not _settle(invoice, Invoice.Status.VOID, from_any=False):
             return False
+        trail.record(tenant, actor, "invoice.written_off", invoice.public_id, **said(invoice), reason=note)
         ledger.post(invoice.tenant_id, Kind.WRITE_OFF, invoice.public_id, invoice.cents * money.CENT, note)
     return True
+
+
+def said(invoice: Invoice) -> dict[str, str]:
+    """An invoice for people: of which month, and its total."""
+    return {"month": f"{invoice.month:%Y-%m}", "usd": money.dollars(invoice.cents)}
 
 
 def _settle(invoice: Invoice, status: Invoice.Status, from_any: bool) -> bool:

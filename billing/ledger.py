@@ -23,6 +23,7 @@ ACCOUNTS: dict[LedgerEntry.Kind, Accounts] = {
     Kind.WRITE_OFF: (Account.LOSS, Account.RECEIVABLE),
 }
 LONGEST_REFERENCE = 80  # characters, of credits: with their kind before it, it is their correction's
+LONGEST_NOTE = 200
 
 
 class Taken(NamedTuple):
@@ -35,6 +36,12 @@ class Taken(NamedTuple):
     cached_tokens: int
     output_tokens: int
     cost: int
+
+
+def check_text(name: str, text: str, most: int) -> None:
+    """What people read of an entry, its PDF among it. Raises ValueError with the cure."""
+    if len(text) > most or not text.isprintable():
+        raise ValueError(f"A {name} is of at most {most} printable characters.")
 
 
 def post(
@@ -103,11 +110,17 @@ def correct(entry: LedgerEntry, note: str) -> LedgerEntry | None:
 
 def balance(tenant: int, account: str) -> int:
     """What an account of the tenant holds, pico-USD: of `receivable` what it owes, of `credits` what it has left."""
-    sums = LedgerEntry.objects.filter(Q(debit=account) | Q(credit=account), tenant_id=tenant).aggregate(
-        debit=Total("amount", filter=Q(debit=account)), credit=Total("amount", filter=Q(credit=account))
+    return balances([tenant], account).get(tenant, 0)
+
+
+def balances(tenants: Iterable[int], account: str) -> dict[int, int]:
+    """The same of several; of those alone that have an entry there."""
+    rows = LedgerEntry.objects.filter(Q(debit=account) | Q(credit=account), tenant_id__in=tenants).order_by()
+    sums = rows.values_list("tenant_id").annotate(
+        plus=Total("amount", filter=Q(debit=account)), minus=Total("amount", filter=Q(credit=account))
     )
-    owed = int(sums["debit"] or 0) - int(sums["credit"] or 0)
-    return owed if account == Account.RECEIVABLE else -owed
+    sign = 1 if account == Account.RECEIVABLE else -1
+    return {tenant: sign * (int(plus or 0) - int(minus or 0)) for tenant, plus, minus in sums}
 
 
 def charged_since(tenant: int, first: date) -> int:

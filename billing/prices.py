@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from django.db import transaction
+
 from billing import money
 from billing.models import Price, TenantDiscount
-from tenants import clock
+from tenants import clock, trail
 
 
 def set_price(
@@ -14,6 +16,7 @@ def set_price(
     output_usd: str,
     cached_input_usd: str | None = None,
     discount: int | None = None,
+    actor: str = trail.OPERATOR,
 ) -> Price:
     """A new version of `model`'s standard price, USD per million tokens, in force from now. `discount` is the percent
     that batches are spared; None: as before. Raises ValueError."""
@@ -21,9 +24,29 @@ def set_price(
     cached = rate if cached_input_usd is None else money.rate(cached_input_usd)
     output = money.rate(output_usd)
     if discount is None:
-        before = in_force([model], clock.now()).get(model)
+        before = now_in_force(model)
         discount = before.discount if before else money.LEAST_DISCOUNT
-    return Price.objects.create(model=model, input=rate, cached_input=cached, output=output, discount=discount)
+    return add(Price(model=model, input=rate, cached_input=cached, output=output, discount=discount), actor)
+
+
+def add(version: Price, actor: str) -> Price:
+    """Store a new version, in force from now, on the operators' trail."""
+    with transaction.atomic():
+        before = now_in_force(version.model)
+        version.save(force_insert=True)
+        told = {"before": said(before) if before else {}, "after": said(version)}
+        trail.record(None, actor, "price.created", version.model, **told)
+    return version
+
+
+def said(price: Price) -> dict[str, str]:
+    """A price for people: USD per million tokens, and percent."""
+    rates = {"input_usd": price.input, "cached_input_usd": price.cached_input, "output_usd": price.output}
+    return {name: money.usd(rate * money.MILLION) for name, rate in rates.items()} | {"discount": f"{price.discount}%"}
+
+
+def now_in_force(model: str) -> Price | None:
+    return in_force([model], clock.now()).get(model)
 
 
 def in_force(models: Iterable[str], moment: datetime) -> dict[str, Price]:

@@ -10,6 +10,8 @@ from typing import Any
 from tenants.models import AuditEvent, Tenant
 
 OPERATOR = "operator"  # by a command
+SERVICE = "service"  # by itself, when it is time
+STRIPE = "stripe"  # as it was done there
 ACTIONS = {
     "tenant.created": "Tenant created",
     "tenant.changed": "Tenant changed",
@@ -49,14 +51,19 @@ ACTIONS = {
     "upstream.deleted": "Upstream deleted",
     "price.created": "Price set",
     "credit.created": "Credits given",
+    "ledger.corrected": "Entry of the ledger taken back",
+    "invoice.created": "Invoice made",
+    "invoice.paid": "Invoice paid",
+    "invoice.written_off": "Invoice written off",
+    "invoice.sent": "Invoice to be sent to Stripe",
     "group.created": "Group of staff made",
     "group.changed": "Group of staff changed",
 }
 
 
 def record(tenant: Tenant | None, actor: str, action: str, target: str, **details: Any) -> None:
-    """Note that `actor` (an e-mail address, a key's prefix, OPERATOR) did `action` to `target`: on the trail of
-    `tenant`, or on the operators' own.
+    """Note that `actor` (an e-mail address, a key's prefix, OPERATOR and the like) did `action` to `target`: on the
+    trail of `tenant`, or on the operators' own.
 
     `details` are values of JSON: never a secret or a prompt. `before` and `after` are read as a change of one thing, or
     of those that they name.

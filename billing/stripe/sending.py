@@ -16,19 +16,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
-from billing import money
+from billing import invoicing, money
 from billing.models import Invoice
 from billing.stripe import client, customers, items, settling
 from billing.stripe.client import Failed, Object
 from billing.stripe.items import Item, Mismatch
-from tenants import clock
+from tenants import clock, trail
 
 LEASE = timedelta(minutes=10)
 SPENT = 480.0  # seconds of a lease, after which no further call is made
 DAYS_TO_PAY = 14  # of an invoice that is sent by mail
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=6)
+NOT_SENT = "It is not open, Stripe has it already, or it is on its way there."
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +61,23 @@ def send_due(seconds: float) -> None:
         _attempt(claimed)
 
 
-def again(invoice: Invoice) -> bool:
+def why_not(invoice: Invoice) -> str | None:
+    """Why it can't be sent; None: it can, if it is not on its way at this moment."""
+    if not client.configured():
+        return "Stripe is not set up: STRIPE_API_KEY is empty."
+    is_open = invoice.status == Invoice.Status.OPEN and invoice.cents
+    return NOT_SENT if invoice.sent_at or not is_open else None
+
+
+def again(invoice: Invoice, actor: str = trail.OPERATOR) -> bool:
     """Send it as soon as may be; False when it is sent, settled, or being sent at this moment."""
     free = Q(send_token="") | Q(send_at__lte=clock.now())
     rows = Invoice.objects.filter(free, pk=invoice.pk, sent_at=None, status=Invoice.Status.OPEN, cents__gt=0)
-    return rows.update(send_at=clock.now(), send_token="") == 1
+    with transaction.atomic():
+        if not rows.update(send_at=clock.now(), send_token=""):
+            return False
+        trail.record(invoice.tenant, actor, "invoice.sent", invoice.public_id, **invoicing.said(invoice))
+    return True
 
 
 def claim() -> Claim | None:

@@ -10,7 +10,7 @@ from billing import invoicing
 from billing.models import Customer, Invoice
 from billing.stripe import checkout, client, customers
 from billing.stripe.client import Failed, Object
-from tenants import clock
+from tenants import clock, trail
 
 GIVEN_UP = {"void": "It was voided at Stripe.", "uncollectible": "It was marked uncollectible at Stripe."}
 PURCHASES_WITHIN = timedelta(days=8)  # Stripe sends a webhook again for three
@@ -36,9 +36,9 @@ def settle(invoice: Invoice, found: Object) -> None:
     payment alone."""
     status = found["status"]
     if status == "paid":
-        invoicing.pay(invoice, f"Stripe {found['id']}")
+        invoicing.pay(invoice, f"Stripe {found['id']}", trail.STRIPE)
     elif status in GIVEN_UP:
-        invoicing.write_off(invoice, GIVEN_UP[status])
+        invoicing.write_off(invoice, GIVEN_UP[status], trail.STRIPE)
 
 
 def charge_past_due(customer: str) -> None:

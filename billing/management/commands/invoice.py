@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError
 
-from billing import invoicing, money
+from billing import invoicing, money, settlements
 from billing.models import Invoice
-from billing.stripe import client, sending
+from billing.stripe import sending
+from tenants import trail
 from tenants.management.console import VerbCommand, month, short_text, shown_time, tenant_named
 
 NOTE = short_text(200)
-AT_STRIPE = "It is at Stripe, which may charge for it: mark it as paid, or void it, there. Its webhook does the rest."
 
 
 class Command(VerbCommand):
@@ -33,7 +34,8 @@ class Command(VerbCommand):
     def close(self, month: date | None, tenant: str | None) -> None:
         owner = tenant_named(tenant).pk if tenant else None
         try:
-            made = invoicing.close_month(month, owner) if month else invoicing.close_all(owner)
+            close = partial(invoicing.close_month, month) if month else invoicing.close_all
+            made = close(owner, trail.OPERATOR)
         except invoicing.NotOver as error:
             raise CommandError(f"{error} Close it on the first of the next month (UTC), or later.") from None
         for invoice in made:
@@ -45,24 +47,24 @@ class Command(VerbCommand):
             self.say(_shown(invoice))
 
     def pay(self, invoice: str, note: str) -> None:
-        self._settle(invoice, invoicing.pay, note, "It was paid before.")
+        self._settle(invoice, settlements.pay, note)
 
     def write_off(self, invoice: str, note: str) -> None:
-        self._settle(invoice, invoicing.write_off, note, "It is not open: only what is to be paid is written off.")
+        self._settle(invoice, settlements.write_off, note)
 
-    def _settle(self, invoice: str, settle: Callable[[Invoice, str], bool], note: str, refusal: str) -> None:
-        found = _invoice(invoice)
-        if found.at_stripe:
-            raise CommandError(AT_STRIPE)
-        if not settle(found, note):
-            raise CommandError(refusal)
+    def _settle(self, invoice: str, settle: Callable[[Invoice, str], None], note: str) -> None:
+        try:
+            settle(_invoice(invoice), note)
+        except settlements.NotSettled as error:
+            raise CommandError(str(error)) from None
         self.say(_shown(_invoice(invoice)))
 
     def send(self, invoice: str) -> None:
-        if not client.configured():
-            raise CommandError("Stripe is not set up: STRIPE_API_KEY is empty.")
-        if not sending.again(_invoice(invoice)):
-            raise CommandError("It is not open, Stripe has it already, or it is on its way there.")
+        found = _invoice(invoice)
+        if why := sending.why_not(found):
+            raise CommandError(why)
+        if not sending.again(found):
+            raise CommandError(sending.NOT_SENT)
         self.say(_shown(_invoice(invoice)))
 
 
