@@ -12,6 +12,7 @@ from tenants.models import AuditEvent, Tenant
 OPERATOR = "operator"  # by a command
 SERVICE = "service"  # by itself, when it is time
 STRIPE = "stripe"  # as it was done there
+HIDDEN = "(not shown)"  # in place of a secret
 ACTIONS = {
     "tenant.created": "Tenant created",
     "tenant.changed": "Tenant changed",
@@ -49,6 +50,9 @@ ACTIONS = {
     "upstream.created": "Upstream added",
     "upstream.changed": "Upstream changed",
     "upstream.deleted": "Upstream deleted",
+    "upstream.drained": "Upstream drained",
+    "upstream.enabled": "Upstream enabled",
+    "upstream.tested": "Upstream tested",
     "price.created": "Price set",
     "credit.created": "Credits given",
     "ledger.corrected": "Entry of the ledger taken back",

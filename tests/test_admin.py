@@ -316,15 +316,6 @@ def test_who_may_only_look_sees_no_upstream_key(batch: Batch) -> None:
 
 
 @pytest.mark.sqlite_only
-def test_an_upstream_in_use_is_not_deleted(root: Client, batch: Batch) -> None:
-    page = url(Upstream, "delete", Upstream.objects.get().pk)
-    assert root.post(page, {"post": "yes"}).status_code == 403
-    Permit.objects.all().delete()
-    assert root.post(page, {"post": "yes"}).status_code == 302
-    assert not Upstream.objects.exists()
-
-
-@pytest.mark.sqlite_only
 def test_a_price_is_written_in_usd_and_never_edited(root: Client, batch: Batch) -> None:
     data = {"model": "new", "input": "0.075", "cached_input": "", "output": "0.30", "discount": "50"}
     before = timezone.now()

@@ -21,6 +21,7 @@ from django.core.management.base import BaseCommand
 
 from batches.core.rendering import MESSAGES
 from batches.management.commands import upstream
+from batches.probing import Probe
 from provocative.urls import urlpatterns
 from tests.service import ROOT, Service, running
 from tests.witness import Witness
@@ -226,7 +227,7 @@ def masked(line: str) -> dict[str, Any]:
 
 @pytest.mark.django_db
 def test_operators_commands_print_what_the_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "probe", lambda row: None)
+    monkeypatch.setattr(upstream, "probe", lambda row: Probe(None, 1))
     made: dict[str, str] = {}  # what the README shows of a key -> what was really made
     for words, shown in operators_commands():
         out = io.StringIO()

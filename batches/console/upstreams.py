@@ -1,20 +1,33 @@
-"""The operators' admin of upstreams, which may be changed, and of who uses their slots."""
+"""Upstreams, which are added and changed here, and who uses their slots."""
 
+from functools import partial
 from typing import Any
 
 from django import forms
-from django.contrib import admin
-from django.core.exceptions import ValidationError
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import BooleanField, DateTimeField, ExpressionWrapper, Prefetch, Q, QuerySet, Value
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
+from batches import upstreams
+from batches.console import draining
 from batches.models import Permit, Runner, Upstream
+from batches.probing import probe
+from tenants import clock
 from tenants.console.pages import Plain, ReadOnly
+from tenants.management.console import COLUMN
+
+COLUMNS = ("model", "base_url", "upstream_model", "kind", "tenant", "max_in_flight")
+NAMED = 5  # upstreams of a runner
 
 
 class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
     """The key can be set here and never be read."""
 
+    max_in_flight = forms.IntegerField(
+        label="Requests in flight at most", min_value=1, max_value=COLUMN - 1, initial=64
+    )
     new_key = forms.CharField(
         label="API key",
         required=False,
@@ -26,13 +39,37 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
 
     class Meta:
         model = Upstream
-        fields = ("model", "base_url", "upstream_model", "kind", "tenant", "max_in_flight", "enabled")
+        fields = COLUMNS
+        help_texts = {
+            "model": "The name that tenants use.",
+            "base_url": "http://HOST:PORT/v1, the address that the server's OpenAI clients use.",
+            "upstream_model": "The server's own name for the model, where it has another one.",
+            "tenant": "With one it is dedicated to it: this model is then served to that tenant by its own alone.",
+        }
 
     def clean_base_url(self) -> str:
-        url = str(self.cleaned_data["base_url"]).rstrip("/")
-        if not url.startswith(("http://", "https://")) or not url.endswith("/v1"):
-            raise ValidationError("Write http:// or https:// and an address that ends in /v1.")
-        return url
+        try:
+            return upstreams.address(str(self.cleaned_data["base_url"]))
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+    def clean_model(self) -> str:
+        return _name(self.cleaned_data["model"])
+
+    def clean_upstream_model(self) -> str:
+        return _name(self.cleaned_data["upstream_model"])
+
+    def clean_new_key(self) -> str:
+        key = str(self.cleaned_data["new_key"])
+        if not upstreams.is_key(key):
+            raise ValidationError("Write it in printable ASCII, without spaces.")
+        return key
+
+    def _update_errors(self, errors: ValidationError) -> None:
+        """What is of no field is that it is known already: said beside the address."""
+        if errors.error_dict.pop(NON_FIELD_ERRORS, None):
+            self.add_error("base_url", upstreams.KNOWN)
+        super()._update_errors(errors)  # type: ignore[misc]  # Django's own, without a type
 
     def replaces_key(self) -> bool:
         return bool(self.cleaned_data.get("new_key") or self.cleaned_data.get("forget_key"))
@@ -43,61 +80,148 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
         return super().save(commit)
 
 
+def _name(text: str) -> str:
+    if text and not upstreams.is_name(text):
+        raise ValidationError("Write printable characters.")
+    return text
+
+
 @admin.register(Upstream)
 class UpstreamAdmin(Plain):
+    """What it sends is switched by actions that ask; the rest is changed here, and runners see it within a second."""
+
     form = UpstreamForm
     noun = "upstream"
-    list_display = (
-        "model",
-        "base_url",
-        "kind",
-        "tenant",
-        "max_in_flight",
-        "enabled",
-        "cooling_until",
-        "keyed",
-        "embedded",
-    )
-    list_filter = ("enabled", "kind", "embedded")
+    list_display = ("model", "base_url", "state", "in_flight", "kind", "tenant", "keyed")
+    list_filter = ("enabled", "kind", "embedded", ("tenant", admin.EmptyFieldListFilter))
     list_select_related = ("tenant",)
     search_fields = ("model", "base_url", "upstream_model", "tenant__name")
-    readonly_fields = ("cooling_until", "embedded", "created_at", "keyed")
+    readonly_fields = ("state", "in_flight", "embedded", "created_at", "keyed")
     autocomplete_fields = ("tenant",)
+    actions = (draining.drain, draining.enable, draining.test_now, draining.delete)
     unseen = ("api_key",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         keyed = ExpressionWrapper(~Q(api_key=""), BooleanField())
-        rows: QuerySet[Any] = super().get_queryset(request).annotate(keyed=keyed)
-        return rows
+        now = Value(clock.now(), DateTimeField())
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(keyed=keyed, seen_at=now)
+        return upstreams.with_permits(rows)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
-            return (*UpstreamForm.Meta.fields, "new_key")
+            return (*COLUMNS, "new_key")
         changing = ("new_key", "forget_key") if self.has_change_permission(request, obj) else ()
-        return (*UpstreamForm.Meta.fields, "keyed", *changing, "cooling_until", "embedded", "created_at")
+        return ("state", "in_flight", *COLUMNS, "keyed", *changing, "embedded", "created_at")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The action does it, which asks."""
+        return False
 
     def changed_columns(self, obj: Any, form: Any) -> set[str]:
         return super().changed_columns(obj, form) | ({"api_key"} if form.replaces_key() else set())
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Two that add the same at one moment: the form saw neither."""
+        try:
+            answer: HttpResponse = super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:
+            messages.error(request, f"{upstreams.KNOWN} Nothing was done.")
+            return HttpResponseRedirect(request.get_full_path())
+        return answer
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if {"model", "base_url", "upstream_model", "new_key", "forget_key"}.intersection(form.changed_data):
+            transaction.on_commit(partial(_try_out, request, obj.pk))  # seconds, perhaps: no lock is held for them
+
+    def target_of(self, obj: Any) -> str:
+        return upstreams.target(obj.pk)
+
+    def note(self, request: HttpRequest, obj: Any, verb: str, details: dict[str, Any]) -> None:
+        """Under the names of the columns."""
+        named = {"new_key": "api_key", "forget_key": "api_key_removed"}
+        told = {
+            side: {named.get(name, name): value for name, value in values.items()} for side, values in details.items()
+        }
+        super().note(request, obj, verb, told | {"model": obj.model, "base_url": obj.base_url})
 
     @admin.display(description="has a key", boolean=True)
     def keyed(self, upstream: Any) -> bool:
         return bool(upstream.keyed)
 
+    @admin.display(description="in flight")
+    def in_flight(self, upstream: Any) -> str:
+        return f"{upstreams.slots_taken(upstream):,} of {upstream.max_in_flight:,}"
+
+    @admin.display(description="state", ordering="enabled")
+    def state(self, upstream: Any) -> str:
+        taken = upstreams.slots_taken(upstream)
+        if not upstream.enabled:
+            return f"draining: {taken:,} in flight" if taken else "off"
+        if upstream.cooling_until and upstream.cooling_until > upstream.seen_at:
+            return f"resting until {upstream.cooling_until:%H:%M:%S} UTC: it failed"
+        return "on"
+
+
+def _try_out(request: HttpRequest, pk: int) -> None:
+    row = Upstream.objects.filter(pk=pk).first()
+    if row is not None and (problem := probe(row).problem):
+        messages.warning(request, f"Saved, but it does not answer as expected: {problem}.")
+
 
 @admin.register(Runner)
 class RunnerAdmin(ReadOnly):
-    list_display = fields = readonly_fields = ("host", "pid", "created_at", "lease_until")
-    list_filter = ("created_at",)
-    search_fields = ("host", "pid__exact")
+    list_display = ("host", "pid", "alive_since", "lease_ends", "draining", "in_flight", "by_upstream")
+    list_filter = ("draining",)
+    search_fields = ("host__exact", "pid__exact")
+    search_help_text = "A whole host name or process id."
+    fields = readonly_fields = list_display
     unseen = ("token",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        held = Permit.objects.filter(slots__gt=0).select_related("upstream").order_by("-slots", "pk")
+        held = held.only("slots", "runner_id", "upstream__model", "upstream__base_url")
+        now = Value(clock.now(), DateTimeField())  # asked for once, not for each row
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(seen_at=now)
+        return rows.prefetch_related(Prefetch("permits", held, to_attr="held"))
+
+    @admin.display(description="alive since", ordering="created_at")
+    def alive_since(self, runner: Any) -> Any:
+        return runner.created_at
+
+    @admin.display(description="lease", ordering="lease_until")
+    def lease_ends(self, runner: Any) -> str:
+        seconds = (runner.lease_until - runner.seen_at).total_seconds()
+        return f"ends in {seconds:,.0f} s" if seconds > 0 else f"ended {-seconds:,.0f} s ago: its slices go to others"
+
+    @admin.display(description="in flight at most")
+    def in_flight(self, runner: Any) -> int:
+        return sum(permit.slots for permit in runner.held)
+
+    @admin.display(description="by upstream")
+    def by_upstream(self, runner: Any) -> str:
+        named = ", ".join(f"{permit.slots:,} {permit.upstream}" for permit in runner.held[:NAMED])
+        more = len(runner.held) - NAMED
+        return f"{named} and {more} more" if more > 0 else named
 
 
 @admin.register(Permit)
 class PermitAdmin(ReadOnly):
-    list_display = fields = readonly_fields = ("upstream", "runner", "slots", "wanted")
+    """How many requests of each upstream's a runner may have in flight."""
+
+    list_display = ("upstream", "runner", "may_have", "would_have")
     list_filter = ("upstream__kind",)
-    search_fields = ("upstream__model", "upstream__base_url", "runner__host")
+    search_fields = ("upstream__model", "upstream__base_url", "runner__host__exact")
+    fields = readonly_fields = list_display
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request).select_related("upstream", "runner")
         return rows.defer("upstream__api_key", "runner__token")
+
+    @admin.display(description="in flight at most", ordering="slots")
+    def may_have(self, permit: Permit) -> int:
+        return permit.slots
+
+    @admin.display(description="would use", ordering="wanted")
+    def would_have(self, permit: Permit) -> int:
+        return permit.wanted

@@ -8,11 +8,11 @@
         ...raises LeftAlone or Refused, or does it and notes it
 
 The first POST to the list shows the page that asks, the second does it, each row in a transaction of its own. What an
-action returns, a text, is said of its row.
+action returns, a text, is said of its row. What harms nothing is done by the first: `at_once`.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -62,6 +62,7 @@ class Question(forms.Form):
 
 Act = Callable[..., object]  # request, row, answer
 Says = str | Callable[[list[Any]], str]
+Tells = Callable[[list[Any]], Iterable[str]]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Asked:
     reason: str
     form: type[Question]
     one: Callable[[Any], str | None]
+    tells: Tells
     most: int
     is_slow: bool
 
@@ -92,7 +94,7 @@ def slow(most: int) -> Callable[[Act], Act]:
     return mark
 
 
-def asks(
+def asks(  # noqa: PLR0913 - what a page that asks is made of
     verb: str,
     permission: str,
     says: Says,
@@ -100,23 +102,44 @@ def asks(
     reason: str = "",
     form: type[Question] = Question,
     unless: Callable[[Any], str | None] = lambda row: None,
+    tells: Tells = lambda rows: (),
 ) -> Callable[[Act], Callable[..., Any]]:
     """An admin's action, of what does it to one row: called as `act(request, row, answer)`, it may raise LeftAlone,
     Refused.
 
     `verb` stands on the button. `says` is what will happen, or tells it of the rows that are not left alone; `{these}`
     in it are those ("3 keys"). `reason` is the help of the field for the reason, where one is asked. `unless(row)` says
-    why a row would be left alone, None else.
+    why a row would be left alone, None else; `tells(rows)` are sentences on what it would come to, of the others.
     """
 
     def decorate(act: Act) -> Callable[..., Any]:
-        asked = Asked(verb, permission, says, reason, form, unless, getattr(act, "most", MOST), hasattr(act, "most"))
+        asked = Asked(
+            verb, permission, says, reason, form, unless, tells, getattr(act, "most", MOST), hasattr(act, "most")
+        )
 
         @wraps(act)
         def action(admin: Any, request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse | None:
             return _answered(admin, request, chosen, asked, act)
 
         action.short_description = f"{verb}…"  # type: ignore[attr-defined]  # what Django reads
+        action.asked = asked  # type: ignore[attr-defined]
+        return action
+
+    return decorate
+
+
+def at_once(verb: str, permission: str) -> Callable[[Callable[[HttpRequest, list[Any]], None]], Callable[..., Any]]:
+    """An admin's action that asks nothing: called as `act(request, rows)`, outside any transaction, it says itself what
+    came of it."""
+
+    def decorate(act: Callable[[HttpRequest, list[Any]], None]) -> Callable[..., Any]:
+        @wraps(act)
+        def action(admin: Any, request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse:
+            act(request, list(chosen[: MOST + 1]))
+            return _back(request)
+
+        asked = Asked(verb, permission, "", "", Question, lambda row: None, lambda rows: (), MOST, True)
+        action.short_description = verb  # type: ignore[attr-defined]  # what Django reads
         action.asked = asked  # type: ignore[attr-defined]
         return action
 
@@ -131,8 +154,8 @@ def may(request: HttpRequest, action: Any) -> bool:
 
 def buttons(admin: Any, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
     """Names and words of the actions that a row's page offers: what would leave it alone is not among them."""
-    offered = [(name, action.asked) for name, (action, _, _) in admin.get_actions(request).items() if _asks(action)]
-    return [(name, asked.verb) for name, asked in offered if asked.one(row) is None]
+    offered = [(name, action) for name, (action, _, _) in admin.get_actions(request).items() if _asks(action)]
+    return [(name, action.short_description) for name, action in offered if action.asked.one(row) is None]
 
 
 def _asks(action: Any) -> bool:
@@ -188,6 +211,7 @@ def _ask(admin: Any, request: HttpRequest, rows: list[Any], asked: Asked, form: 
         "opts": admin.opts,
         "says": says.format(these=these) if taken else "",
         "rows": rows,
+        "told": asked.tells(taken) if taken else (),
         "taken": [admin.told(row) for row in taken],
         "left": [(admin.told(row), left[row.pk]) for row in rows if row.pk in left],
         "form": form,

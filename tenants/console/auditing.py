@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from tenants import trail
 from tenants.models import Membership, Tenant
 
-HIDDEN = "(not shown)"
+HIDDEN = trail.HIDDEN
 
 
 def email(request: HttpRequest) -> str:

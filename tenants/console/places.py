@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from tenants import admission, trail
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks
-from tenants.console.pages import Plain, ReadOnly
+from tenants.console.pages import Choosing, Plain, ReadOnly
 from tenants.models import Invitation, Membership, Tenant
 
 READ = "The tenant's people read it."
@@ -23,7 +23,7 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
         )  # fmt: skip
 
 
-class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs alone
+class MembershipInline(Choosing, admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs alone
     model = Membership
     autocomplete_fields = ("user",)
     extra = 0

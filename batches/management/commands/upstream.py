@@ -2,17 +2,14 @@
 
 import sys
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 from django.core.management.base import CommandError, CommandParser
-from django.db import IntegrityError, transaction
 
+from batches import upstreams
 from batches.models import Upstream
+from batches.probing import probe, probe_all
+from tenants import trail
 from tenants.management.console import VerbCommand, tenant_named, whole_number
-
-PROBE_SECONDS = 5.0
-URL_CURE = "write http://HOST:PORT/v1, the address that the server's OpenAI clients use, ending in /v1."
 
 
 class Command(VerbCommand):
@@ -34,63 +31,49 @@ class Command(VerbCommand):
         self.verb("check", self.probe_all, "Probe every one; fails when any enabled one does not answer.")
 
     def add(self, model: str, base_url: str, tenant: str | None, **wanted: Any) -> None:
-        given = {field: value for field, value in wanted.items() if value is not None}
-        row = Upstream(
-            model=model, base_url=_url(base_url), tenant=tenant_named(tenant) if tenant is not None else None, **given
-        )
-        _save(row)
-        if problem := probe(row):
+        columns = _columns(wanted | {"model": model, "base_url": base_url})
+        row = Upstream(tenant=tenant_named(tenant) if tenant is not None else None, **columns)
+        try:
+            upstreams.create(row, trail.OPERATOR)
+        except upstreams.Known:
+            raise _known(row.model, row.base_url) from None
+        if problem := probe(row).problem:
             self._warn(f"added, but it does not answer as expected: {problem}")
         self.say(_shown(row))
 
-    def change(self, pk: int, base_url: str | None, **wanted: Any) -> None:
-        row = _row(pk)
-        changes = {field: value for field, value in wanted.items() if value is not None}
-        if base_url is not None:
-            changes["base_url"] = _url(base_url)
-        for field, value in changes.items():
-            setattr(row, field, value)
-        if changes:
-            _save(row, list(changes))
-        self.say(_shown(row))
+    def change(self, pk: int, **wanted: Any) -> None:
+        row, columns = _row(pk), _columns(wanted)
+        try:
+            upstreams.change(pk, trail.OPERATOR, columns)
+        except upstreams.Known:
+            raise _known(row.model, columns.get("base_url", row.base_url)) from None
+        self.say(_shown(_row(pk)))
 
     def enable(self, pk: int) -> None:
-        self.change(pk, None, enabled=True)
+        self._switch(pk, True)
 
     def disable(self, pk: int) -> None:
-        self.change(pk, None, enabled=False)
+        self._switch(pk, False)
+
+    def _switch(self, pk: int, enabled: bool) -> None:
+        upstreams.switch(_row(pk), enabled, trail.OPERATOR)
+        self.say(_shown(_row(pk)))
 
     def show(self) -> None:
-        for row in Upstream.objects.select_related("tenant").order_by("model", "pk"):
+        for row in _rows():
             self.say(_shown(row))
 
     def probe_all(self) -> None:
         failed = False
-        for row in Upstream.objects.select_related("tenant").order_by("model", "pk"):
-            problem = probe(row)
-            failed = failed or bool(problem and row.enabled)
-            self.say(_shown(row) | {"ok": problem is None, "problem": problem})
+        rows = list(_rows())
+        for row, probed in zip(rows, probe_all(rows), strict=True):
+            failed = failed or bool(probed.problem and row.enabled)
+            self.say(_shown(row) | {"ok": probed.problem is None, "problem": probed.problem})
         if failed:
             sys.exit(1)
 
     def _warn(self, text: str) -> None:
         self.stderr.write(f"Warning: {text}")
-
-
-def probe(row: Upstream) -> str | None:
-    """What is wrong with the server's GET /models, in a few words; None when nothing is."""
-    headers = {"Authorization": f"Bearer {row.api_key}"} if row.api_key else {}
-    try:
-        answer = httpx.get(f"{row.base_url}/models", headers=headers, timeout=PROBE_SECONDS, trust_env=False)
-        if answer.is_error or answer.is_redirect:
-            return f"GET {row.base_url}/models answered {answer.status_code}"
-        names = [str(entry["id"]) for entry in answer.json()["data"]]
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        return f"{row.base_url} can't be reached ({type(error).__name__})"
-    except (ValueError, KeyError, TypeError):
-        return f"GET {row.base_url}/models is no list of models"
-    wanted = row.upstream_model or row.model
-    return None if wanted in names else f"it does not list {wanted!r} among its {len(names)} models"
 
 
 def _add_settings(parser: CommandParser) -> None:
@@ -100,37 +83,41 @@ def _add_settings(parser: CommandParser) -> None:
     parser.add_argument("--kind", choices=Upstream.Kind.values)
 
 
-def _url(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        valid = False
-    plain = base_url.isprintable() and not set(base_url) & set(" ?#@")  # a password in it would be shown
-    if not valid or not plain or not base_url.endswith("/v1"):
-        raise CommandError(f"{base_url!r} is no upstream's address: {URL_CURE}")
-    return base_url
+def _rows() -> Any:
+    return Upstream.objects.select_related("tenant").order_by("model", "pk")
 
 
 def _row(pk: int) -> Upstream:
-    row = Upstream.objects.select_related("tenant").filter(pk=pk).first()
+    row: Upstream | None = _rows().filter(pk=pk).first()
     if row is None:
         raise CommandError(f"There is no upstream {pk}: `upstream list` shows them.")
     return row
 
 
-def _save(row: Upstream, fields: list[str] | None = None) -> None:
+def _known(model: str, base_url: str) -> CommandError:
+    return CommandError(
+        f"{model} at {base_url} is known already: `upstream list` shows it, `upstream set ID` changes it."
+    )
+
+
+def _columns(wanted: dict[str, Any]) -> dict[str, Any]:
+    """What was given, checked."""
+    given = {name: value for name, value in wanted.items() if value is not None}
     for name in ("model", "base_url", "api_key", "upstream_model"):
         longest = getattr(Upstream._meta.get_field(name), "max_length", None) or 0
-        if len(getattr(row, name)) > longest or (name == "model" and not row.model.strip()):
-            raise CommandError(f"{name} has at most {longest} characters, and a model has a name.")
-    try:
-        with transaction.atomic():
-            row.save(update_fields=fields)
-    except IntegrityError:
-        raise CommandError(
-            f"{row.model} at {row.base_url} is known already: `upstream list` shows it, `upstream set ID` changes it."
-        ) from None
+        if len(given.get(name, "")) > longest:
+            raise CommandError(f"{name} has at most {longest} characters.")
+    for name in ("model", "upstream_model"):
+        if not upstreams.is_name(given.get(name, "m")) and (name == "model" or given[name]):
+            raise CommandError(f"a model has a name of printable characters; {name} has not.")
+    if not upstreams.is_key(given.get("api_key", "")):
+        raise CommandError("an API key is written in printable ASCII, without spaces.")
+    if "base_url" in given:
+        try:
+            given["base_url"] = upstreams.address(given["base_url"])
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+    return given
 
 
 def _shown(row: Upstream) -> dict[str, Any]:
