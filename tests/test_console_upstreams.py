@@ -172,7 +172,7 @@ def test_to_delete_needs_its_own_permission(upstream: Upstream) -> None:
     Upstream.objects.update(enabled=False)
     client = staff("halfway@example.com", "view_upstream", "change_upstream")
     page = client.get(url(Upstream, "change", upstream.pk)).content.decode()
-    assert "Drain…" in page and "Delete" not in page
+    assert "Enable…" in page and "Delete" not in page
     confirmed(client, LIST, "delete", upstream)
     assert Upstream.objects.exists()
 
