@@ -12,13 +12,11 @@ from typing import NamedTuple
 
 from batches.core import retrying
 from batches.core.answers import Verdict, judge
-from batches.core.limiting import Adaptive, is_capacity
-from batches.core.requests import ENDPOINTS
+from batches.core.limiting import is_capacity
 from batches.core.splicing import replace_model
+from batches.engine.channel import Channel
 from batches.engine.lines import Held, Lane, LaneKey, Line
-from batches.engine.permits import NOTHING
-from batches.engine.upstream import Client, Target, Withheld
-from batches.models import Upstream
+from batches.engine.upstream import Client, Withheld
 
 log = logging.getLogger(__name__)
 
@@ -35,63 +33,6 @@ class Outcome(NamedTuple):
     verdict: Verdict
     upstream: int | None
     latency_ms: int
-
-
-class Channel:
-    """One upstream as this runner uses it: the slots it was granted, the coroutines that fill them, its rest."""
-
-    def __init__(self, row: Upstream, lane: Lane, key: LaneKey) -> None:
-        self.lane, self.key, self.id = lane, key, row.pk
-        self.granted = NOTHING
-        self.asked = 0  # slots last asked for: others count with it
-        self.adaptive = Adaptive(row.max_in_flight)
-        self.budget = retrying.RetryBudget(time.monotonic())
-        self.workers = self.busy = 0
-        self.failures, self.cool_until = 0, 0.0
-        self.noted = 0  # failures, as the database knows them
-        self.parked: list[asyncio.Future[None]] = []
-        self._address = ("", "")
-        self.targets: dict[str, Target] = {}  # by endpoint; empty when the address can't be used
-        self.refresh(row)
-
-    def refresh(self, row: Upstream) -> None:
-        """Take over what an operator may have changed."""
-        self.kind, self.public_model, self.own_model = row.kind, row.model, row.upstream_model
-        self.max_in_flight = row.max_in_flight
-        self.adaptive.allow(row.max_in_flight)
-        if (row.base_url, row.api_key) != self._address:
-            self._address = (row.base_url, row.api_key)
-            self.targets = _targets(row)
-
-    @property
-    def limit(self) -> int:
-        """How many may be in flight now: what was granted, or fewer, while the upstream refuses more."""
-        return min(self.granted.limit, self.adaptive.open)
-
-    def usable(self) -> int:
-        """Slots worth asking for: what the upstream takes, and as many again to find out whether it takes more."""
-        return min(self.max_in_flight, 2 * self.adaptive.limit)
-
-    def rest(self, now: float, why: str) -> None:
-        """It can't be reached, or refuses us or even one line: leave it alone for a while, then try it with one."""
-        if now >= self.cool_until:
-            self.failures += 1
-            pause = retrying.cooling(self.failures)
-            self.cool_until = now + pause
-            log.warning(
-                "upstream %s (%s) can't be used: %s; it rests for %.1f s", self.id, self.public_model, why, pause
-            )
-
-    def may_send(self, now: float) -> bool:
-        return bool(self.targets) and now >= self.cool_until and (not self.failures or self.busy == 0)
-
-
-def _targets(row: Upstream) -> dict[str, Target]:
-    try:
-        return {endpoint: Target(row.base_url, endpoint, row.api_key) for endpoint in ENDPOINTS}
-    except ValueError as error:
-        log.error("upstream %s can't be used: %s", row.pk, error)
-        return {}
 
 
 class Pump:
@@ -247,6 +188,7 @@ class Pump:
         finally:
             channel.busy -= 1
         verdict = judge(held.endpoint, answer, line.body)
+        channel.count(verdict)
         if channel.own_model and verdict.delivered:
             verdict = verdict._replace(body=replace_model(verdict.body, channel.public_model))
         asked = None if verdict.final else retrying.retry_after(answer.retry_after, datetime.now(UTC))

@@ -116,6 +116,7 @@ class RunnerLoop:
         if now - self._beaten > leases.HEARTBEAT:
             self._database(self._heartbeat)
             self._database(self._supply.note_waits)
+            self._database(lambda: self._supply.tell_figures(self._row))
         if now - self._kept_house > HOUSEKEEPING:
             self._kept_house = now
             self._database(self._stop_closed_batches)

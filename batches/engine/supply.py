@@ -8,10 +8,11 @@ from django.db.models import Q
 
 from batches import lifecycle, objects
 from batches.engine import leases, permits
+from batches.engine.channel import Channel
 from batches.engine.lines import Held, LaneKey
-from batches.engine.pump import Channel, Pump
+from batches.engine.pump import Pump
 from batches.engine.suspects import Parole
-from batches.models import Runner, Slice, Upstream
+from batches.models import Permit, Runner, Slice, Upstream
 from tenants import clock
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,15 @@ class Supply:
         if channel.key == key:
             channel.refresh(row)
         return channel
+
+    def tell_figures(self, runner: Runner) -> None:
+        """Let the database know how the upstreams do: engine/health.py."""
+        for channel in self._pump.channels.values():
+            figures = channel.figures(time.monotonic())
+            if channel.told != (runner.pk, *figures):
+                mine = Permit.objects.filter(upstream=channel.id, runner=runner)
+                mine.update(**dict(zip(Permit.FIGURES, figures, strict=True)))
+                channel.told = (runner.pk, *figures)
 
     def note_waits(self) -> None:
         """Let the database know of slices in hand that stand still because all their lines wait."""

@@ -55,12 +55,25 @@ class Runner(models.Model):
 
 
 class Permit(models.Model):
-    """In-flight slots of an upstream, leased to a runner; their sum never exceeds max_in_flight."""
+    """In-flight slots of an upstream, leased to a runner; their sum never exceeds max_in_flight.
+
+    Its figures are what the runner saw of the upstream, told at each heartbeat: read by engine/health.py.
+    """
+
+    FIGURES = ("in_flight", "limit", "answers", "throttled", "errors", "tokens")
 
     upstream = models.ForeignKey(Upstream, on_delete=models.CASCADE, related_name="permits")
     runner = models.ForeignKey(Runner, on_delete=models.CASCADE, related_name="permits")
     slots = models.PositiveIntegerField(default=0)
     wanted = models.PositiveIntegerField(default=0)
+    in_flight = models.PositiveIntegerField(default=0, db_default=0)
+    limit = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Adaptive: how many the upstream takes at once, as the runner has learned."
+    )
+    answers = models.PositiveIntegerField(default=0, db_default=0, help_text="Of the last minute.")
+    throttled = models.PositiveIntegerField(default=0, db_default=0, help_text="Of the last minute: 429 and 503.")
+    errors = models.PositiveIntegerField(default=0, db_default=0, help_text="Of the last minute: all other failures.")
+    tokens = models.PositiveBigIntegerField(default=0, db_default=0, help_text="Of the last minute: in and out.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["upstream", "runner"], name="one_permit")]

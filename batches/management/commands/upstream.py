@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from batches import upstreams
+from batches.engine import health
 from batches.models import Upstream
 from batches.probing import probe, probe_all
 from tenants import trail
@@ -60,8 +61,9 @@ class Command(VerbCommand):
         self.say(_shown(_row(pk)))
 
     def show(self) -> None:
+        now = health.of_upstreams()
         for row in _rows():
-            self.say(_shown(row))
+            self.say(_shown(row) | {"now": now[row.pk]._asdict() if row.pk in now else None})
 
     def probe_all(self) -> None:
         failed = False

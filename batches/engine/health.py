@@ -1,0 +1,43 @@
+"""How each upstream does now, as its runners see it: told by them at each heartbeat, read in one query."""
+
+from typing import NamedTuple
+
+from django.db.models import Case, Count, F, Q, Sum, When
+
+from batches.models import Upstream
+from tenants import clock
+
+SUMMED = ("in_flight", "answers", "throttled", "errors", "tokens")
+
+
+class Health(NamedTuple):
+    """Figures no older than a heartbeat; those of a runner whose lease is over count nothing."""
+
+    max_in_flight: int  # the operator's
+    limit: int  # how many it takes at once, as far as runners have learned: fewer, where it refused more
+    runners: int  # live ones that hold slots or have used it in the last minute
+    in_flight: int
+    answers: int  # of the last minute, as all below: it did its work
+    throttled: int  # 429, 503
+    errors: int  # no answer, an unreadable one, 5xx, the key refused
+    tokens: int  # input and output of what was delivered
+
+
+def of_upstreams() -> dict[int, Health]:
+    """By the upstreams' ids, all of them. One query."""
+    live = Q(permits__runner__lease_until__gt=clock.now())
+    used = Q(permits__slots__gt=0) | Q(permits__in_flight__gt=0)
+    for name in ("answers", "throttled", "errors"):
+        used |= Q(**{f"permits__{name}__gt": 0})
+    cut = Q(permits__limit__gt=0, permits__limit__lt=F("max_in_flight"))
+    takes = Case(When(cut, then="permits__limit"), default="permits__slots")
+    rows = Upstream.objects.values_list("pk", "max_in_flight").annotate(
+        cut=Count("permits", filter=live & used & cut),
+        takes=Sum(takes, filter=live & used, default=0),
+        users=Count("permits", filter=live & used),
+        **{f"sum_{name}": Sum(f"permits__{name}", filter=live, default=0) for name in SUMMED},
+    )
+    return {
+        pk: Health(most, min(takes, most) if cut else most, runners, *sums)
+        for pk, most, cut, takes, runners, *sums in rows
+    }
