@@ -108,12 +108,12 @@ def test_a_reason_is_asked_for(operations: Client, owner: Person) -> None:
 
 def test_staff_pause_and_let_go_on(operations: Client, owner: Person, witness: Witness) -> None:
     batch = submit(owner, numbered(3))
-    assert set(buttons(operations, batch)) == {"cancel", "pause"}
+    assert set(buttons(operations, batch)) == {"cancel", "pause", "raise_priority"}
     assert "stay promised" in asked(operations, "pause", batch)
     assert "Pause: done to 1 batch" in act(operations, "pause", batch)
     batch.refresh_from_db()
     assert (batch.paused_reason, batch.held_back) == ("operator", False)
-    assert set(buttons(operations, batch)) == {"cancel", "go_on"}
+    assert set(buttons(operations, batch)) == {"cancel", "go_on", "raise_priority"}
     assert "It is paused already: by the operator." in asked(operations, "pause", batch)
     assert "Go on: done to 1 batch" in act(operations, "go_on", batch)
     batch.refresh_from_db()
@@ -145,6 +145,19 @@ def test_a_batch_that_ends_meanwhile_is_left_alone(
     monkeypatch.setattr(lifecycle, "pause_by_operator", late)
     assert "does not run any more, or is paused already" in act(operations, "pause", batch)
     assert not AuditEvent.objects.exists()
+
+
+def test_a_batch_is_raised_and_lowered(operations: Client, owner: Person, witness: Witness) -> None:
+    batch = submit(owner, numbered(3))
+    assert "no deadline is put in danger" in asked(operations, "raise_priority", batch)
+    assert "Raise priority: done to 1 batch" in act(operations, "raise_priority", batch)
+    assert set(buttons(operations, batch)) == {"cancel", "pause", "lower_priority"}
+    assert "It was raised before" in act(operations, "raise_priority", batch)
+    assert "Lower priority: done to 1 batch" in act(operations, "lower_priority", batch)
+    batch.refresh_from_db()
+    assert not batch.raised and [(action, details) for _, action, _, details in told(owner.tenant)] == [
+        ("batch.raised", {"reason": WHY}), ("batch.lowered", {}),
+    ]  # fmt: skip
 
 
 def test_what_failed_is_run_again(operations: Client, owner: Person, witness: Witness, work: Work) -> None:
@@ -210,16 +223,18 @@ def test_few_are_run_again_at_once(operations: Client, owner: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "may"), [("billing", set()), ("support", {"cancel", "pause"}), ("operations", {"cancel", "pause"})]
+    ("group", "may"),
+    [("billing", set()), ("support", {"cancel", "pause"}), ("operations", {"cancel", "pause", "raise_priority"})],
 )
 def test_groups_do_what_is_theirs(owner: Person, group: str, may: set[str]) -> None:
     client = signed_in(member_of(group))
     [batch] = make_batches(owner.tenant, status="in_progress")
     assert set(buttons(client, batch)) == may
-    for action in {"cancel", "pause", "retry"} - may:
+    for action in {"cancel", "pause", "raise_priority", "retry"} - may:
         act(client, action, batch)
     batch.refresh_from_db()
-    assert (batch.status, batch.paused_reason) == ("in_progress", "") and not AuditEvent.objects.exists()
+    assert (batch.status, batch.paused_reason, batch.raised) == ("in_progress", "", False)
+    assert not AuditEvent.objects.exists()
 
 
 def found(client: Client, **query: str) -> set[str]:
@@ -253,6 +268,27 @@ def test_troubles_are_filtered(operations: Client, owner: Person) -> None:
         [batch] = make_batches(owner.tenant, **fields)
         assert found(operations, trouble=trouble) == {batch.public_id}
     assert len(found(operations, trouble="nonsense")) == 3
+
+
+def test_what_stands_still_is_stuck(operations: Client, owner: Person) -> None:
+    long_ago, now = clock.now() - timedelta(minutes=16), clock.now()
+    [batch] = make_batches(owner.tenant, status="in_progress", created_at=long_ago, in_progress_at=long_ago)
+    row, tenant = Batch.objects.filter(pk=batch.pk), Tenant.objects.filter(pk=owner.tenant.pk)
+    for rows, fields, is_stuck in (
+        (row, {}, True), (row, {"last_result_at": now}, False), (row, {"last_result_at": long_ago}, True),
+        (row, {"paused_reason": "operator"}, False), (row, {"paused_reason": ""}, True),
+        (tenant, {"suspended": True}, False), (tenant, {"suspended": False}, True), (row, {"created_at": now}, False),
+        (row, {"created_at": long_ago, "status": "finalizing", "finalizing_at": now}, False),
+        (row, {"finalizing_at": long_ago}, True), (row, {"status": "completed"}, False),
+    ):  # fmt: skip
+        rows.update(**fields)
+        assert bool(found(operations, trouble="stuck")) is is_stuck, fields
+
+
+def test_every_commit_says_when(owner: Person, witness: Witness, work: Work) -> None:
+    began = clock.now()
+    batch = ended(owner, work, numbered(3))
+    assert batch.last_result_at is not None and began <= batch.last_result_at <= clock.now()
 
 
 def test_names_are_escaped(operations: Client, owner: Person) -> None:

@@ -38,7 +38,8 @@ class BatchAdmin(ReadOnly):
     search_fields = ("public_id",)
     search_help_text = finding.HELP
     readonly_fields = (
-        "public_id", "tenant", "api_key", "status", "paused_reason", "retried", "endpoint", "model", "input_file",
+        "public_id", "tenant", "api_key", "status", "paused_reason", "raised", "retried", "endpoint", "model",
+        "input_file",
         "results_file", "output_file", "error_file", "receipts_file", "rows", "on_invalid_line", "max_cost_usd",
         "max_error_rate",
         "metadata_shown", "errors_shown", "created_at", "deadline", "expected_at", "waiting_reason", "at_risk",
@@ -52,7 +53,8 @@ class BatchAdmin(ReadOnly):
             None,
             {
                 "fields": (
-                    "public_id", "tenant", "api_key", "status", "paused_reason", "endpoint", "model", "retried", "rows",
+                    "public_id", "tenant", "api_key", "status", "paused_reason", "raised", "endpoint", "model",
+                    "retried", "rows",
                 )
             },
         ),
@@ -78,7 +80,8 @@ class BatchAdmin(ReadOnly):
         ("24 hours", {"fields": ("held_back", "sla_met", "sla_credit_usd")}),
         ("Sent by the tenant", {"fields": ("on_invalid_line", "max_cost_usd", "max_error_rate", "metadata_shown")}),
     )  # fmt: skip
-    actions = (levers.cancel, levers.pause, levers.go_on, levers.retry)
+    sortable_by = ()
+    actions = (levers.cancel, levers.pause, levers.go_on, levers.raise_priority, levers.lower_priority, levers.retry)
     unseen = UNSEEN
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -127,6 +127,40 @@ def go_on(request: HttpRequest, batch: Batch, answer: Answer) -> None:
     trail.record(batch.tenant, auditing.email(request), "batch.resumed", batch.public_id)
 
 
+def _unraisable(batch: Batch) -> str | None:
+    if batch.status not in states.before(Status.EXPIRING):
+        return f"Nothing of it will be sent any more: it is {looks.label(batch).lower()}."
+    return "It was raised before." if batch.raised else None
+
+
+@asks(
+    "Raise priority",
+    "batches.raise_batch",
+    _said(
+        "They go before all batches whose deadline is not in danger, and while they have lines to send, their tenant"
+        " has half of the model's slots. Batches of other tenants wait longer for it; no deadline is put in danger."
+    ),
+    reason=REASON,
+    unless=_unraisable,
+)
+def raise_priority(request: HttpRequest, batch: Batch, answer: Answer) -> None:
+    if not lifecycle.raise_priority(batch):
+        raise LeftAlone("It was raised before, or nothing of it is sent any more.")
+    trail.record(batch.tenant, auditing.email(request), "batch.raised", batch.public_id, reason=answer.reason)
+
+
+@asks(
+    "Lower priority",
+    "batches.raise_batch",
+    _said("They are run in their turn again, as any other batch."),
+    unless=lambda batch: None if batch.raised and batch.status in states.ACTIVE else "It is not raised.",
+)
+def lower_priority(request: HttpRequest, batch: Batch, answer: Answer) -> None:
+    if not lifecycle.lower_priority(batch):
+        raise LeftAlone("It is not raised any more, or nothing of it is sent any more.")
+    trail.record(batch.tenant, auditing.email(request), "batch.lowered", batch.public_id)
+
+
 def _unretryable(batch: Any) -> str | None:
     if batch.status not in states.TERMINAL:
         return "It has not ended: what fails until then is run again at its end."

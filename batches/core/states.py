@@ -40,6 +40,7 @@ STEPS: dict[Status, tuple[Status, ...]] = {
 TERMINAL = tuple(status for status, following in STEPS.items() if not following)
 ACTIVE = tuple(status for status, following in STEPS.items() if following)
 RUN = (Status.COMPLETED, Status.CANCELLED, Status.EXPIRED)  # ended otherwise than by a bad input: to be sealed
+UNDELIVERED = (Status.FAILED, Status.CANCELLED, Status.EXPIRED)  # ended otherwise than completed: few
 TAKING = (Status.IN_PROGRESS, Status.CANCELLING, Status.EXPIRING)  # results are taken
 CLOSING = (Status.CANCELLING, Status.EXPIRING)
 

@@ -63,7 +63,7 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: da
         recording.record(batch, packed, now)
         _report_flagged(batch, packed.records)
     taken = metering.measured(packed.records)
-    _count(batch, taken, stored=len(fresh), wasted=len(outcomes) - len(fresh))
+    _count(batch, taken, now, stored=len(fresh), wasted=len(outcomes) - len(fresh))
     if fresh:
         _meter(batch, outcomes, packed.records, taken, now)
     _advance_slices({outcome.line.held: outcome for outcome in outcomes}, outcomes)
@@ -119,10 +119,11 @@ def _cost(outcome: Outcome) -> int:
     return money.cost(outcome.line.held.rates, *verdict.usage) if verdict.charged else 0
 
 
-def _count(batch: Batch, taken: dict[str, int], stored: int, wasted: int) -> None:
+def _count(batch: Batch, taken: dict[str, int], now: datetime, stored: int, wasted: int) -> None:
     """Move the batch's counters, in the database and in `batch`, by what was really inserted."""
     moved = {**taken, "last_seq": stored, "wasted": wasted}
-    Batch.objects.filter(pk=batch.pk).update(**{name: F(name) + by for name, by in moved.items()})
+    seen = {"last_result_at": now} if stored else {}
+    Batch.objects.filter(pk=batch.pk).update(**{name: F(name) + by for name, by in moved.items()}, **seen)
     for name, by in moved.items():
         setattr(batch, name, getattr(batch, name) + by)
 

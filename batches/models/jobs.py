@@ -5,7 +5,7 @@ import secrets
 from django.db import models
 from django.db.models import Q
 
-from batches.core.states import ACTIVE, Status
+from batches.core.states import ACTIVE, UNDELIVERED, Status
 from billing.fields import PicoField
 from tenants.identifiers import public_id
 
@@ -117,6 +117,7 @@ class Batch(models.Model):
         default=0, db_default=0, help_text="Of completed: before the error rate is measured from."
     )
     base_failed = models.PositiveIntegerField(default=0, db_default=0, help_text="Of failed: the same.")
+    last_result_at = models.DateTimeField(null=True, blank=True, help_text="When lines of it were committed last.")
     last_seq = models.PositiveIntegerField(default=0, help_text="The highest Result.seq given out.")
     wasted = models.PositiveIntegerField(default=0, help_text="Answers that came too late to be taken.")
     input_tokens = models.BigIntegerField(default=0)
@@ -154,6 +155,8 @@ class Batch(models.Model):
             models.Index(fields=["tenant", "ended_at"], name="batch_promised", condition=Q(sla_met__isnull=False)),
             models.Index(fields=["status", "id"], name="batch_active", condition=Q(status__in=ACTIVE)),
             models.Index(fields=["status", "ended_at"], name="batch_unsealed", condition=Q(receipts_file=None)),
+            models.Index(fields=["status", "id"], name="batch_undelivered", condition=Q(status__in=UNDELIVERED)),
+            models.Index(fields=["id"], name="batch_missed", condition=Q(sla_met=False)),
         ]
 
     def __str__(self) -> str:
