@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import strip_tags
+from django_q.models import OrmQ, Schedule, Task
 
 from batches.core.states import Status
 from batches.models import (
@@ -45,11 +47,13 @@ from tests.test_web import make_batches
 UPSTREAM_KEY, STEP, LEASE, RUNNER = "sk-of-the-upstream", "step-token-xyz", "lease-token-xyz", "runner-token-xyz"
 SIGNING, SIGNED_BEFORE, SENDING = "whsec_in-force", "whsec_of-before", "sending-token-xyz"
 BODY = b"the-body-of-an-answer"
+PICKLED = "what-a-task-is-called-with"
 MOST_QUERIES = 15
 BODIES = ("batches_segment.data", "batches_slice.entries")
 UNSELECTED = (
     *BODIES, "batches_batch.secret", "batches_batch.step_token", "tenants_apikey.digest", "tenants_invitation.digest",
-    "batches_webhookendpoint.secret", "batches_webhookendpoint.previous_secret",
+    "batches_webhookendpoint.secret", "batches_webhookendpoint.previous_secret", "django_q_ormq.payload",
+    "django_q_task.args", "django_q_task.kwargs", "django_q_task.result", "django_q_schedule.args",
 )  # fmt: skip
 
 
@@ -63,6 +67,15 @@ def staff(email: str, *permissions: str, **fields: Any) -> Client:
 @pytest.fixture
 def root(owner: Person) -> Client:
     return staff("root@example.com", is_superuser=True)
+
+
+def enqueue(moment: datetime) -> None:
+    """A row of every table of the queue."""
+    OrmQ.objects.create(key="chores", payload=PICKLED, lock=moment)
+    Task.objects.create(
+        id="0" * 32, name="a-task", func="batches.tasks.sweep", args=PICKLED, started=moment, stopped=moment
+    )
+    Schedule.objects.create(func="batches.tasks.sweep", schedule_type=Schedule.MINUTES, minutes=1, args=repr(PICKLED))
 
 
 def bill(tenant: Tenant, batch: Batch) -> None:
@@ -101,6 +114,7 @@ def batch(owner: Person) -> Batch:
     )
     Usage.objects.create(**parts, api_key=key, model="m", day=now.date(), completed=1, cost=2_500_000)
     bill(owner.tenant, made)
+    enqueue(now)
     signing_key = SigningKey.objects.create(key_id="0" * 16, public_key="key")
     Manifest.objects.create(**parts, key=signing_key, signed="{}", signature="signature")
     endpoint = WebhookEndpoint.objects.create(
@@ -134,9 +148,11 @@ def pages() -> Iterator[str]:
 
 
 @pytest.mark.sqlite_only
-def test_every_model_is_registered_and_the_queue_is_not() -> None:
+def test_every_model_is_registered_and_the_queues_are_ours() -> None:
     ours = {model for app in ("tenants", "billing", "batches") for model in apps.get_app_config(app).get_models()}
-    assert set(admin.site._registry) | {ChargeLine} == ours | {Group}  # it stands on the page of its entry
+    queue = {OrmQ, Task, Schedule}
+    assert set(admin.site._registry) | {ChargeLine} == ours | {Group} | queue  # it stands on the page of its entry
+    assert all(type(admin.site._registry[model]).__module__ == "provocative.queue_admin" for model in queue)
 
 
 @pytest.mark.sqlite_only
@@ -191,6 +207,7 @@ def test_no_page_shows_a_secret(root: Client, batch: Batch, owner: Person) -> No
         SIGNED_BEFORE,
         SENDING,
         BODY.decode(),
+        PICKLED,
         "the-salt",
         "the-hash",
     ]
@@ -211,6 +228,9 @@ def test_no_secret_can_be_guessed_by_a_filter(root: Client, batch: Batch) -> Non
         (User, "password__startswith"),
         (WebhookEndpoint, "secret__startswith"),
         (WebhookDelivery, "endpoint__previous_secret__startswith"),
+        (OrmQ, "payload__startswith"),
+        (Task, "result__startswith"),
+        (Schedule, "args__startswith"),
     ):
         assert root.get(url(model, "changelist"), {lookup: "s"}).status_code == 400, lookup
 
@@ -235,7 +255,7 @@ def test_only_staff_come_in(client: Client, batch: Batch) -> None:
 @pytest.mark.sqlite_only
 def test_what_the_service_writes_is_read_only(root: Client, batch: Batch, owner: Person) -> None:
     written = (Batch, File, Result, Segment, Slice, Usage, Runner, Permit, LedgerEntry, ApiKey)
-    for model in (*written, WebhookEndpoint, WebhookDelivery):
+    for model in (*written, WebhookEndpoint, WebhookDelivery, OrmQ, Task, Schedule):
         row = model._default_manager.values_list("pk", flat=True)[0]
         adding = () if model is LedgerEntry else (url(model, "add"),)  # credits are given there
         for page in (*adding, url(model, "change", row), url(model, "delete", row)):
