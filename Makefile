@@ -67,7 +67,7 @@ test-postgres: $(DEVELOPMENT)
 
 screenshots: $(DEVELOPMENT) browser ## Keep a picture of every page in var/screenshots, wide and narrow, light and dark
 	@mkdir -p var/screenshots
-	SCREENSHOTS=$(CURDIR)/var/screenshots TEST_DATABASE=sqlite $(PYTHON) -m pytest -q tests/dashboard/test_every_page.py
+	SCREENSHOTS=$(CURDIR)/var/screenshots TEST_DATABASE=sqlite $(PYTHON) -m pytest -q tests/dashboard/test_every_page.py tests/dashboard/test_console.py
 
 soak: $(DEVELOPMENT) ## Run the long reliability tests on PostgreSQL (or TEST_DATABASE=sqlite), with their figures
 	TEST_DATABASE=$${TEST_DATABASE:-postgres} $(PYTHON) -m pytest -q -m soak -s

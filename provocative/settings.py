@@ -241,6 +241,7 @@ STRIPE_WEBHOOK_SECRET = os.environ.get("STRIPE_WEBHOOK_SECRET", "")
 WEBHOOK_NETWORKS = env.networks("PROVOCATIVE_WEBHOOK_NETWORKS")  # of ours, that tenants' webhooks may reach
 
 LANGUAGE_CODE, TIME_ZONE, USE_I18N, USE_TZ = "en-us", "UTC", False, True
+FORMAT_MODULE_PATH = "provocative.formats"  # of times in the console
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

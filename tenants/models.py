@@ -172,6 +172,7 @@ class ApiKey(models.Model):
     once = models.UUIDField(null=True, editable=False, help_text="Of the form that made it: sent twice, it makes one.")
 
     class Meta:
+        verbose_name = "API key"
         constraints = [models.UniqueConstraint(fields=["tenant", "once"], name="key_once_a_form")]
 
     def __str__(self) -> str:

@@ -81,7 +81,7 @@ class Tab:
 
     def accessible(self, rules: list[str] | None = None) -> list[str]:
         """What axe-core finds serious or critical on the page as it stands (by these rules, or all), and where."""
-        options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False}
+        options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False, "preload": False}  # it adds styles
         options["runOnly"] = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": STANDARDS}
         if self.page.evaluate("typeof axe") == "undefined":
             self.page.evaluate(AXE_SCRIPT)
@@ -95,11 +95,13 @@ class Tab:
 
 
 @contextmanager
-def tab(browser: Browser, url: str, user: User | None = None, **options: Any) -> Iterator[Tab]:
-    """A tab in a context of its own, in which `user` is signed in; fails for what went wrong in it."""
+def tab(browser: Browser, url: str, user: User | str | None = None, **options: Any) -> Iterator[Tab]:
+    """A tab in a context of its own, in which `user` is signed in (or whose session this is); fails for what went wrong
+    in it."""
     context = browser.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
     if user is not None:
-        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session(user), "url": url}])
+        key = user if isinstance(user, str) else session(user)
+        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": key, "url": url}])
     opened = Tab(context, url)
     try:
         yield opened

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.test import Client
 
@@ -20,6 +21,11 @@ def signed_in(user: User, **options: Any) -> Client:
     session[f"{AUTHENTICATION_METHODS_SESSION_KEY}_user"] = str(user.pk)
     session.save()
     return client
+
+
+def session(user: User) -> str:
+    """The key of such a session, for `browser.tab`."""
+    return signed_in(user).cookies[settings.SESSION_COOKIE_NAME].value
 
 
 def confirmed(client: Client, address: str, action: str, *rows: Any, reason: str = "they asked", **answers: str) -> str:

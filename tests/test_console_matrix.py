@@ -15,7 +15,8 @@ from django.urls import URLPattern, reverse
 from batches.models import Batch
 from tenants.models import User
 from tests import staff
-from tests.test_admin import batch, url  # noqa: F401 - a row of every model
+from tests.rows import url
+from tests.test_admin import batch  # noqa: F401 - a row of every model
 from tests.test_docs import section, text
 
 pytestmark = pytest.mark.sqlite_only  # who may is decided before a database could make a difference

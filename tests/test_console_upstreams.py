@@ -25,8 +25,9 @@ from tenants import clock
 from tenants.models import AuditEvent, Tenant
 from tests.conftest import Person, person
 from tests.hostile import naughty_strings
+from tests.rows import url
 from tests.staff import confirmed, member_of, signed_in
-from tests.test_admin import MOST_QUERIES, staff, url
+from tests.test_admin import MOST_QUERIES, staff
 from tests.test_web import make_batches
 from tests.witness import Witness
 
@@ -158,7 +159,7 @@ def test_who_may_only_look_is_offered_nothing(upstream: Upstream, group: str) ->
     for address in (LIST, page):
         html = client.get(address).content.decode()
         assert upstream.base_url in html and KEY not in html
-        assert not [verb for verb in ("Drain", "Enable", "Test now", "Delete", "API key") if verb in html], address
+        assert not [verb for verb in ("Drain…", "Enable…", "Test now", "Delete…", "API key:") if verb in html], address
     for action in ("drain", "enable", "delete", "test_now"):
         confirmed(client, LIST, action, upstream)
     assert client.post(page, form(max_in_flight="1")).status_code == 403

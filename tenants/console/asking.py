@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 class Question(forms.Form):
     """Answered by a click; by a reason where one is asked."""
 
-    reason = forms.CharField(max_length=LONGEST, strip=True)
+    reason = forms.CharField(max_length=LONGEST, strip=True, widget=forms.Textarea({"rows": 3, "autofocus": True}))
     once = forms.RegexField(r"^[0-9a-f]{32}\Z", widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, reason: str = "", **kwargs: Any) -> None:
@@ -78,10 +78,17 @@ class Asked:
     tells: Tells
     most: int
     is_slow: bool
+    danger: bool
 
     def around(self) -> AbstractContextManager[Any]:
         """What one row is done in."""
         return nullcontext() if self.is_slow else transaction.atomic()
+
+
+def mild(act: Act) -> Act:
+    """An act that takes nothing from anybody: its button is not red."""
+    act.takes_nothing = True  # type: ignore[attr-defined]  # what `asks` reads
+    return act
 
 
 def slow(most: int) -> Callable[[Act], Act]:
@@ -113,9 +120,8 @@ def asks(  # noqa: PLR0913 - what a page that asks is made of
     """
 
     def decorate(act: Act) -> Callable[..., Any]:
-        asked = Asked(
-            verb, permission, says, reason, form, unless, tells, getattr(act, "most", MOST), hasattr(act, "most")
-        )
+        most, danger = getattr(act, "most", None), not hasattr(act, "takes_nothing")
+        asked = Asked(verb, permission, says, reason, form, unless, tells, most or MOST, most is not None, danger)
 
         @wraps(act)
         def action(admin: Any, request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse | None:
@@ -138,7 +144,7 @@ def at_once(verb: str, permission: str) -> Callable[[Callable[[HttpRequest, list
             act(request, list(chosen[: MOST + 1]))
             return _back(request)
 
-        asked = Asked(verb, permission, "", "", Question, lambda row: None, lambda rows: (), MOST, True)
+        asked = Asked(verb, permission, "", "", Question, lambda row: None, lambda rows: (), MOST, True, False)
         action.short_description = verb  # type: ignore[attr-defined]  # what Django reads
         action.asked = asked  # type: ignore[attr-defined]
         return action
@@ -216,6 +222,7 @@ def _ask(admin: Any, request: HttpRequest, rows: list[Any], asked: Asked, form: 
         "left": [(admin.told(row), left[row.pk]) for row in rows if row.pk in left],
         "form": form,
         "verb": asked.verb,
+        "danger": asked.danger,
         "action": request.POST.get("action", ""),
         "checkbox": ACTION_CHECKBOX_NAME,
         "back": _way_back(request),

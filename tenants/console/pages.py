@@ -57,6 +57,7 @@ class Plain(Choosing, Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # g
     unseen: tuple[str, ...] = ()
     ordering = ("-pk",)
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # a count of the whole table for each choice of a filter
     paginator = CappedPaginator
     list_per_page = 50
     change_form_template = "admin/row.html"

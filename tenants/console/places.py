@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from tenants import admission, trail
 from tenants.console import auditing
-from tenants.console.asking import Answer, LeftAlone, asks
+from tenants.console.asking import Answer, LeftAlone, asks, mild
 from tenants.console.pages import Choosing, Plain, ReadOnly
 from tenants.models import Invitation, Membership, Tenant
 
@@ -58,6 +58,7 @@ def suspend(request: HttpRequest, tenant: Tenant, answer: Answer) -> None:
     reason=READ,
     unless=lambda tenant: None if tenant.suspended else "It is not suspended.",
 )
+@mild
 def resume(request: HttpRequest, tenant: Tenant, answer: Answer) -> None:
     _suspend(request, tenant, False, answer.reason)
 

@@ -39,6 +39,14 @@ def look(tab: Tab, path: str, name: str) -> list[str]:
     tab.page.emulate_media(color_scheme="light")
     tab.page.set_viewport_size(DESKTOP)
     tab.open(path)
+    return seen(tab, name)
+
+
+def seen(tab: Tab, name: str) -> list[str]:
+    """What is wrong with the page that is open."""
+    path = tab.page.url
+    tab.page.emulate_media(color_scheme="light")
+    tab.page.set_viewport_size(DESKTOP)
     keep(tab, f"{name}.light")
     wrong = tab.accessible()
     tab.page.emulate_media(color_scheme="dark")
