@@ -100,8 +100,12 @@ def switch(row: Upstream, enabled: bool, actor: str, reason: str = "") -> bool:
         changes = trail.differences({"enabled": not enabled}, {"enabled": enabled})
         named = {"model": row.model, "base_url": row.base_url}
         action = "upstream.enabled" if enabled else "upstream.drained"
-        trail.record(None, actor, action, target(row.pk), **changes, **named, reason=reason)
+        trail.record(None, actor, action, target(row.pk), **changes, **named, **_because(reason))
     return True
+
+
+def _because(reason: str) -> dict[str, str]:
+    return {"reason": reason} if reason else {}
 
 
 def delete(pk: int, actor: str, reason: str = "") -> None:
@@ -116,7 +120,7 @@ def delete(pk: int, actor: str, reason: str = "") -> None:
             raise InUse("It is gone already.")
         if why := in_use(row):
             raise InUse(why)
-        trail.record(None, actor, "upstream.deleted", target(pk), removed=described(row), reason=reason)
+        trail.record(None, actor, "upstream.deleted", target(pk), removed=described(row), **_because(reason))
         row.delete()
 
 

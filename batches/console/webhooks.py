@@ -1,4 +1,4 @@
-"""The operators' admin of webhooks: seen, not edited. Secrets are never selected."""
+"""Webhooks: endpoints, which staff disable and enable, and deliveries, which they send again. No secret is selected."""
 
 from typing import Any
 
@@ -6,35 +6,164 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from batches.models import WebhookDelivery, WebhookEndpoint
+from batches.core import webhooks
+from batches.models import Batch, WebhookDelivery, WebhookEndpoint
+from batches.webhooks import addresses, endpoints
+from tenants.console import auditing
+from tenants.console.asking import Answer, LeftAlone, asks
 from tenants.console.pages import ReadOnly
+from tenants.models import Tenant
 
 SECRETS = ("secret", "previous_secret")
+READ = "The tenant's people read it."
+FOUND = 200  # tenants of a name
+ERRORS = (
+    "http_status", "redirect", "timeout", "connection_failed", "tls_failed", "invalid_response", "name_not_resolved",
+    "address_not_allowed", "https_required", "invalid_url", "endpoint_disabled", "sender_died", "sender_failed",
+)  # fmt: skip
+
+
+def _switch(request: HttpRequest, endpoint: WebhookEndpoint, reason: str, to: str) -> None:
+    if not endpoints.update(endpoint, auditing.email(request), {"disabled_reason": to}, reason):
+        raise LeftAlone("It is so already, or gone.")
+
+
+@asks(
+    "Disable",
+    "batches.change_webhookendpoint",
+    "{these}: nothing is sent there any more. What happens meanwhile is not sent later either, and what waits to be"
+    " sent is given up. The tenant's people see it as disabled, and can enable it.",
+    reason=READ,
+    unless=lambda endpoint: "It is disabled already." if endpoint.disabled_reason else None,
+)
+def disable(request: HttpRequest, endpoint: WebhookEndpoint, answer: Answer) -> None:
+    _switch(request, endpoint, answer.reason, WebhookEndpoint.Disabled.BY_TENANT)
+
+
+@asks(
+    "Enable",
+    "batches.change_webhookendpoint",
+    "{these}: what happens from now on is sent there. What happened meanwhile is not.",
+    reason=READ,
+    unless=lambda endpoint: None if endpoint.disabled_reason else "It is enabled already.",
+)
+def enable(request: HttpRequest, endpoint: WebhookEndpoint, answer: Answer) -> None:
+    _switch(request, endpoint, answer.reason, "")
+
+
+@asks(
+    "Send again",
+    "batches.replay_webhookdelivery",
+    f"{{these}}: each is posted to its endpoint once more, with the id that it had, by which a receiver can tell. Its"
+    f" attempts begin anew: up to {webhooks.MAX_ATTEMPTS}, over 28 hours.",
+    reason=READ,
+    unless=lambda sent: "Its endpoint is disabled." if sent.endpoint.disabled_reason else None,
+)
+def send_again(request: HttpRequest, sent: WebhookDelivery, answer: Answer) -> None:
+    endpoints.replay(sent.endpoint, auditing.email(request), sent, answer.reason)
+
+
+class _OfTenant(ReadOnly):
+    """Rows of tenants, found by a whole id or the tenant's name. No filter guesses at the path of an address."""
+
+    search_fields = ("public_id",)  # so that there is a field; get_search_results does it
+
+    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+        raise NotImplementedError
+
+    def get_search_results(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
+        term = term.strip()
+        return (self.found(rows, term) if term else rows), False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        return not lookup.startswith(("url", "endpoint__url")) and super().lookup_allowed(lookup, value, request)
+
+    def tenant_of(self, obj: Any) -> Tenant | None:
+        tenant: Tenant = obj.tenant
+        return tenant
+
+
+def _named(term: str) -> list[int]:
+    return list(Tenant.objects.filter(name__icontains=term).values_list("pk", flat=True)[:FOUND])
 
 
 @admin.register(WebhookEndpoint)
-class WebhookEndpointAdmin(ReadOnly):
-    list_display = ("public_id", "tenant", "url", "event_types", "disabled_reason", "created_at")
+class WebhookEndpointAdmin(_OfTenant):
+    """An address without its path, which may be a secret of the tenant's."""
+
+    list_display = ("public_id", "tenant", "leads_to", "event_types", "is_enabled", "disabled_reason", "created_at")
     list_filter = ("disabled_reason", "created_at")
     list_select_related = ("tenant",)
-    search_fields = ("public_id", "url", "tenant__name")
+    search_help_text = "A whole id, or a tenant's name."
     fields = readonly_fields = (
-        "public_id", "tenant", "name", "url", "event_types", "disabled_reason", "previous_until", "created_at",
-        "updated_at",
+        "public_id", "tenant", "name", "leads_to", "event_types", "is_enabled", "disabled_reason", "previous_until",
+        "created_at", "updated_at",
     )  # fmt: skip
+    actions = (disable, enable)
     unseen = SECRETS
+
+    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return rows.filter(public_id=term) if term.startswith("we_") else rows.filter(tenant_id__in=_named(term))
+
+    @admin.display(description="address")
+    def leads_to(self, endpoint: Any) -> str:
+        return addresses.origin(endpoint.url)
+
+    @admin.display(description="enabled", boolean=True)
+    def is_enabled(self, endpoint: Any) -> bool:
+        return not endpoint.disabled_reason
+
+
+class _Chosen(admin.SimpleListFilter):
+    """One of the values that there are; the table is not read to find them."""
+
+    column: str
+    values: tuple[str, ...]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(value, value) for value in self.values]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.filter(**{self.column: self.value()}) if self.value() in self.values else rows
+
+
+class EventType(_Chosen):
+    title, parameter_name, column, values = "event", "event", "event_type", webhooks.EVENTS
+
+
+class LastError(_Chosen):
+    title, parameter_name, column, values = "last error", "error", "last_error", ERRORS
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(ReadOnly):
+class WebhookDeliveryAdmin(_OfTenant):
     list_display = (
-        "event_id", "event_type", "subject", "tenant", "endpoint", "state", "attempts", "last_status", "last_error",
+        "event_id", "event_type", "subject", "tenant", "goes_to", "state", "attempts", "last_status", "last_error",
         "created_at", "next_at",
     )  # fmt: skip
-    list_filter = ("state", "last_error", "created_at")
-    search_fields = ("event_id", "subject", "endpoint__public_id", "tenant__name")
+    list_filter = ("state", EventType, LastError, "created_at")
+    search_help_text = "A whole id, of an event, an endpoint or a batch; or a tenant's name."
     fields = readonly_fields = (*list_display, "last_at")
+    actions = (send_again,)
     unseen = ("lease_token", *(f"endpoint__{secret}" for secret in SECRETS))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("tenant", "endpoint")
+
+    def target_of(self, obj: Any) -> str:
+        return str(obj.event_id)
+
+    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+        """By the index of endpoints, but for an event's id: that is looked for in the 30 days that are kept."""
+        if term.startswith("evt_"):
+            return rows.filter(event_id=term)
+        if term.startswith("we_"):
+            return rows.filter(endpoint__public_id=term)
+        if term.startswith("batch_"):
+            tenants = list(Batch.objects.filter(public_id=term).values_list("tenant_id", flat=True))
+            return rows.filter(endpoint__tenant_id__in=tenants, subject=term)
+        return rows.filter(endpoint__tenant_id__in=_named(term))
+
+    @admin.display(description="endpoint", ordering="endpoint")
+    def goes_to(self, delivery: Any) -> str:
+        return str(delivery.endpoint.public_id)

@@ -70,12 +70,12 @@ def create(attempt: Attempt, actor: str, columns: dict[str, Any]) -> WebhookEndp
     return attempt.create(make)
 
 
-def update(endpoint: WebhookEndpoint, actor: str, columns: dict[str, Any]) -> None:
-    """Change these columns alone."""
+def update(endpoint: WebhookEndpoint, actor: str, columns: dict[str, Any], reason: str = "") -> bool:
+    """Change these columns alone; False when there was nothing to change. `reason` is what staff say on the trail."""
     with transaction.atomic():
         locked = WebhookEndpoint.objects.select_for_update(no_key=True).filter(pk=endpoint.pk).first()
         if locked is None or not columns:
-            return
+            return False
         before, url = _described(locked), locked.url
         for name, value in columns.items():
             setattr(locked, name, value)
@@ -85,7 +85,9 @@ def update(endpoint: WebhookEndpoint, actor: str, columns: dict[str, Any]) -> No
         if url != locked.url and before["url"] == after["url"]:
             after["url"] += " (another path)"
         if differences := trail.differences(before, after):
-            trail.record(locked.tenant, actor, "webhook.changed", locked.public_id, **differences)
+            why = {"reason": reason} if reason else {}
+            trail.record(locked.tenant, actor, "webhook.changed", locked.public_id, **differences, **why)
+    return bool(differences)
 
 
 def _described(endpoint: WebhookEndpoint) -> dict[str, Any]:
@@ -136,15 +138,19 @@ def delete(endpoint: WebhookEndpoint, actor: str) -> None:
             locked.delete()
 
 
-def replay(endpoint: WebhookEndpoint, actor: str, sent: WebhookDelivery) -> None:
-    """Send an event (again) from now on, with the id that it has. Raises Refused 409 when it can't be now."""
+def replay(endpoint: WebhookEndpoint, actor: str, sent: WebhookDelivery, reason: str = "") -> None:
+    """Send an event (again) from now on, with the id that it has. `reason` is what staff say on the trail.
+
+    Raises Refused 409 when it can't be now.
+    """
     if endpoint.disabled_reason:
         raise Refused(409, "webhook_disabled", "The endpoint is disabled. Enable it first: enabled = true.")
     with transaction.atomic():
         if not leasing.replay(sent):
             message = "This event is being sent now. Look at its delivery in a moment."
             raise Refused(409, "delivery_in_progress", message, headers={"Retry-After": "5"})
-        trail.record(endpoint.tenant, actor, "delivery.replayed", sent.event_id, endpoint=endpoint.public_id)
+        why = {"reason": reason} if reason else {}
+        trail.record(endpoint.tenant, actor, "delivery.replayed", sent.event_id, endpoint=endpoint.public_id, **why)
         tasks.ring_deliver()
 
 
