@@ -77,6 +77,29 @@ def when(results: int, action: Callable[[], object]) -> Callable[[], bool]:
     return stop
 
 
+@pytest.mark.sqlite_only
+def test_an_upstream_that_comes_back_is_used_by_the_runner_that_saw_it_go(
+    owner: Person, witness: Witness, work: Work
+) -> None:
+    """Lines that it did not send meanwhile are in nobody's hand: it must not take them for work of its own."""
+    witness.configure(latency_ms=[100, 110])
+    Upstream.objects.update(max_in_flight=4)
+    batch = submit(owner, numbered(40))
+    gone: list[bool] = []
+
+    def stop() -> bool:
+        if not gone and witness.requests_by_marker():
+            gone.append(Upstream.objects.update(enabled=False) == 1)
+        elif gone and not Slice.objects.filter(state=Slice.State.LEASED).exists():
+            Upstream.objects.update(enabled=True)
+        return False
+
+    work(stop=stop, idle=0.8)
+    ledgers_agree(owner, batch)
+    assert (batch.status, batch.completed) == (Status.COMPLETED, 40)
+    assert set(witness.requests_by_marker().values()) == {1}
+
+
 def test_passing_faults_are_retried_and_lasting_ones_fail_alone(
     owner: Person, witness: Witness, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,12 @@ class Lane:
     def delay(self, line: Line, moment: float) -> None:
         heapq.heappush(self._delayed, (moment, next(self._order), line))
 
+    def drop_stopped(self) -> None:
+        """Drop lines of slices that have stopped from the front. No slot takes them where none is granted, and a lane
+        that seems to have lines claims no others."""
+        while self.ready and self.ready[0].held.stopped:
+            self.ready.popleft()
+
     def take(self, now: float) -> Line | None:
         """The next line to send, or None; lines of a slice that has stopped are dropped on the way."""
         delayed = self._delayed

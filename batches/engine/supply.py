@@ -129,6 +129,7 @@ class Supply:
             return
         for key, channels in self._enabled.items():
             lane = self._pump.lane(key)
+            lane.drop_stopped()
             slots = sum(channel.granted.limit for channel in channels)
             low = slots + int(self._speed(key).measure(lane.finished) * SPEED_WINDOW)
             self._pump.hungry_below[key] = low // 2
