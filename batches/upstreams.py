@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from django.db import IntegrityError, transaction
 from django.db.models import Prefetch, QuerySet
 
+from batches.engine import switching
 from batches.models import Permit, Upstream
 from tenants import clock, trail
 
@@ -92,14 +93,16 @@ def change(pk: int, actor: str, changes: dict[str, Any]) -> None:
         raise Known from None
 
 
-def switch(row: Upstream, enabled: bool, actor: str, reason: str = "") -> bool:
-    """Send it nothing new, or again; False when it was so already. What is in flight finishes."""
+def switch(row: Upstream, enabled: bool, actor: str, reason: str = "", now: bool = False) -> bool:
+    """Send it nothing new, or again; False when it was so already. What is in flight finishes, or is given up `now`."""
     with transaction.atomic():
-        if not Upstream.objects.filter(pk=row.pk, enabled=not enabled).update(enabled=enabled):
+        rows = Upstream.objects.select_for_update(no_key=True).filter(pk=row.pk)
+        before = rows.values("enabled", "severed").first()
+        if not (switching.switch_on(row.pk) if enabled else switching.switch_off(row.pk, now)):
             return False
-        changes = trail.differences({"enabled": not enabled}, {"enabled": enabled})
+        changes = trail.differences(before or {}, {"enabled": enabled, "severed": now})
         named = {"model": row.model, "base_url": row.base_url}
-        action = "upstream.enabled" if enabled else "upstream.drained"
+        action = "upstream.enabled" if enabled else "upstream.severed" if now else "upstream.drained"
         trail.record(None, actor, action, target(row.pk), **changes, **named, **_because(reason))
     return True
 

@@ -50,6 +50,7 @@ ACTIONS = {
     "upstream.created": "Upstream added",
     "upstream.changed": "Upstream changed",
     "upstream.deleted": "Upstream deleted",
+    "upstream.severed": "Upstream switched off at once",
     "upstream.drained": "Upstream drained",
     "upstream.enabled": "Upstream enabled",
     "upstream.tested": "Upstream tested",

@@ -259,8 +259,11 @@ def test_check_fails_when_an_enabled_upstream_does_not_answer(manage: Any) -> No
     [checked] = manage("upstream", "check")
     assert (checked["ok"], checked["enabled"]) == (False, False)
     assert "ConnectError" in checked["problem"]
+    [severed] = manage("upstream", "disable", str(row["id"]), "--now")
+    assert (severed["enabled"], severed["severed"]) == (False, True)
+    assert manage("upstream", "disable", str(row["id"])) == [severed]
     [enabled] = manage("upstream", "enable", str(row["id"]))
-    assert enabled["enabled"]
+    assert (enabled["enabled"], enabled["severed"]) == (True, False)
 
 
 def test_an_upstream_may_be_a_tenant_s_own(manage: Any) -> None:

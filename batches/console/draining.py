@@ -34,6 +34,21 @@ def drain(request: HttpRequest, row: Upstream, answer: Answer) -> None:
 
 
 @asks(
+    "Switch off at once",
+    "batches.change_upstream",
+    "{these}: the requests in flight there are given up within a second, and their lines are sent elsewhere, as though"
+    " they had never been sent. What the server has worked on them is lost; nobody is charged for it. For one that does"
+    " harm: to lose nothing, drain it.",
+    reason=WHY,
+    unless=lambda row: "It is off already, and nothing is in flight there." if row.severed else None,
+    tells=left_without,
+)
+def sever(request: HttpRequest, row: Upstream, answer: Answer) -> None:
+    if not upstreams.switch(row, False, auditing.email(request), answer.reason, now=True):
+        raise LeftAlone("It is off already, or gone.")
+
+
+@asks(
     "Enable",
     "batches.change_upstream",
     "{these}: requests are sent there again, within a second, as many at once as its limit says. Test it first.",

@@ -98,7 +98,7 @@ class UpstreamAdmin(Plain):
     search_fields = ("model", "base_url", "upstream_model", "tenant__name")
     readonly_fields = ("state", "in_flight", "embedded", "created_at", "keyed")
     autocomplete_fields = ("tenant",)
-    actions = (draining.drain, draining.enable, draining.test_now, draining.delete)
+    actions = (draining.drain, draining.sever, draining.enable, draining.test_now, draining.delete)
     unseen = ("api_key",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -26,7 +26,9 @@ class Channel:
         self.asked = 0  # slots last asked for: others count with it
         self.adaptive = Adaptive(row.max_in_flight)
         self.budget = retrying.RetryBudget(time.monotonic())
-        self.workers = self.busy = 0
+        self.workers = 0
+        self.sending: set[asyncio.Task[None] | None] = set()  # those of them that have a line in flight
+        self.severed = False  # by an operator: nothing is sent to it, nothing taken from it
         self.failures, self.cool_until = 0, 0.0
         self.noted = 0  # failures, as the database knows them
         self.minute = Minute()
@@ -44,6 +46,11 @@ class Channel:
         if (row.base_url, row.api_key) != self._address:
             self._address = (row.base_url, row.api_key)
             self.targets = _targets(row)
+
+    @property
+    def busy(self) -> int:
+        """How many are in flight."""
+        return len(self.sending)
 
     @property
     def limit(self) -> int:
@@ -79,7 +86,8 @@ class Channel:
         return (self.busy, self.adaptive.limit, *self.minute.cut(now))
 
     def may_send(self, now: float) -> bool:
-        return bool(self.targets) and now >= self.cool_until and (not self.failures or self.busy == 0)
+        usable = bool(self.targets) and not self.severed
+        return usable and now >= self.cool_until and (not self.failures or not self.sending)
 
 
 def _targets(row: Upstream) -> dict[str, Target]:

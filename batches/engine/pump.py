@@ -103,6 +103,12 @@ class Pump:
         except TimeoutError:
             pass
 
+    def sever(self, channel: Channel) -> None:
+        """Give up what is in flight there: the lines go back as they were, an answer that comes now is not taken."""
+        for slot in channel.sending:
+            if slot is not None:
+                slot.cancel()
+
     def fail(self, line: Line, verdict: Verdict) -> None:
         """A line ends without being sent."""
         self.outcomes.append(Outcome(line, verdict, None, 0))
@@ -171,22 +177,23 @@ class Pump:
         return len(channel.lane.ready) < self.hungry_below.get(channel.key, 0)
 
     async def _send(self, channel: Channel, line: Line, started: float) -> None:
-        channel.busy = in_flight = channel.busy + 1
+        slot = asyncio.current_task()
+        channel.sending.add(slot)
+        in_flight = channel.busy
         channel.budget.sent(started)
         line.started = started
         held = line.held
         try:
             body = replace_model(line.body, channel.own_model) if channel.own_model else line.body
             answer = await self._client.post(channel.targets[held.endpoint], body)
-        except Withheld:
+        except BaseException as error:  # it goes back as it was: it is no attempt
             held.in_flight -= 1
             channel.lane.delay(line, started)
-            return
-        except BaseException:
-            held.in_flight -= 1
+            if isinstance(error, Withheld):
+                return
             raise
         finally:
-            channel.busy -= 1
+            channel.sending.discard(slot)
         verdict = judge(held.endpoint, answer, line.body)
         channel.count(verdict)
         if channel.own_model and verdict.delivered:

@@ -80,6 +80,9 @@ class Supply:
             key: LaneKey = (row.model, row.tenant_id)
             channel = self._channel(row, key)
             _note_rest(channel)
+            channel.severed = row.severed
+            if row.severed:
+                self._pump.sever(channel)
             usable = channel.key == key and row.enabled and bool(channel.targets)
             if usable:
                 self._enabled.setdefault(key, []).append(channel)

@@ -56,11 +56,15 @@ class Connection(asyncio.Protocol):
         timer = loop.call_later(deadline, self._fail, TimeoutError())
         self._transport.writelines((request, body))
         try:
-            return await waiter
+            answer = await waiter
+        except BaseException:
+            self.close()
+            raise
         finally:
             timer.cancel()
-            if not self.idle:
-                self.close()
+        if not self.idle:
+            self.close()
+        return answer
 
     def close(self) -> None:
         self.idle = False

@@ -44,7 +44,7 @@ def remove(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("batches", "0016_figures"),
+        ("batches", "0017_severed"),
         ("billing", "0005_staff"),
         ("tenants", "0007_operators_trail"),
         ("auth", "0012_alter_user_first_name_max_length"),

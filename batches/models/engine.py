@@ -23,6 +23,9 @@ class Upstream(models.Model):
     upstream_model = models.CharField(max_length=200, default="", blank=True, help_text="Its own name for the model.")
     kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.OTHER)
     enabled = models.BooleanField(default=True)
+    severed = models.BooleanField(
+        default=False, db_default=False, help_text="Of a disabled one: what is in flight there is given up."
+    )
     embedded = models.BooleanField(default=False, help_text="The model that `up` serves itself.")
     cooling_until = models.DateTimeField(null=True, blank=True, help_text="It failed: a runner tries it again then.")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -33,6 +36,7 @@ class Upstream(models.Model):
                 fields=["model", "base_url"], name="shared_upstream_once", condition=Q(tenant=None)
             ),
             models.UniqueConstraint(fields=["model", "base_url", "tenant"], name="dedicated_upstream_once"),
+            models.CheckConstraint(condition=Q(enabled=False) | Q(severed=False), name="severed_is_disabled"),
         ]
 
     def __str__(self) -> str:

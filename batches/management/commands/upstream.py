@@ -26,8 +26,11 @@ class Command(VerbCommand):
         change.add_argument("pk", type=whole_number(1), metavar="ID")
         change.add_argument("--base-url", metavar="BASE_URL")
         _add_settings(change)
-        for name, call in (("enable", self.enable), ("disable", self.disable)):
-            self.verb(name, call, f"{name.capitalize()} one.").add_argument("pk", type=whole_number(1), metavar="ID")
+        enable = self.verb("enable", self.enable, "Use it again.")
+        enable.add_argument("pk", type=whole_number(1), metavar="ID")
+        disable = self.verb("disable", self.disable, "Send it nothing new; what is in flight is waited for.")
+        disable.add_argument("pk", type=whole_number(1), metavar="ID")
+        disable.add_argument("--now", action="store_true", help="Give up what is in flight: it is sent elsewhere.")
         self.verb("list", self.show, "Print every upstream.")
         self.verb("check", self.probe_all, "Probe every one; fails when any enabled one does not answer.")
 
@@ -53,11 +56,11 @@ class Command(VerbCommand):
     def enable(self, pk: int) -> None:
         self._switch(pk, True)
 
-    def disable(self, pk: int) -> None:
-        self._switch(pk, False)
+    def disable(self, pk: int, now: bool) -> None:
+        self._switch(pk, False, now)
 
-    def _switch(self, pk: int, enabled: bool) -> None:
-        upstreams.switch(_row(pk), enabled, trail.OPERATOR)
+    def _switch(self, pk: int, enabled: bool, now: bool = False) -> None:
+        upstreams.switch(_row(pk), enabled, trail.OPERATOR, now=now)
         self.say(_shown(_row(pk)))
 
     def show(self) -> None:
@@ -133,5 +136,6 @@ def _shown(row: Upstream) -> dict[str, Any]:
         "upstream_model": row.upstream_model or None,
         "api_key": bool(row.api_key),
         "enabled": row.enabled,
+        "severed": row.severed,
         "embedded": row.embedded,
     }
