@@ -39,6 +39,8 @@ ACTIONS = {
     "batch.raised": "Batch's priority raised",
     "batch.lowered": "Batch's priority lowered",
     "batch.retried": "Batch retried",
+    "glass.broken": "Prompt and answer shown to staff",
+    "glass.empty": "Nothing was found to be shown to staff",
     "webhook.created": "Webhook endpoint created",
     "webhook.changed": "Webhook endpoint changed",
     "webhook.secret_rotated": "Webhook secret rotated",

@@ -1,16 +1,18 @@
 """Batches: what a shift sees of them and does to them. Nothing is edited: they change through their lifecycle."""
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import BooleanField, ExpressionWrapper, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.html import format_html_join
 from django.utils.text import Truncator
 
 from batches import expecting
-from batches.console import finding, levers
+from batches.console import finding, glass, levers, panel
+from batches.console.finding import NAMED
 from batches.models import Batch
 from billing import money
 from tenants import clock
@@ -81,6 +83,7 @@ class BatchAdmin(ReadOnly):
         ("Sent by the tenant", {"fields": ("on_invalid_line", "max_cost_usd", "max_error_rate", "metadata_shown")}),
     )  # fmt: skip
     sortable_by = ()
+    change_form_template = "admin/batches/batch/page.html"
     actions = (levers.cancel, levers.pause, levers.go_on, levers.raise_priority, levers.lower_priority, levers.retry)
     unseen = UNSEEN
 
@@ -88,6 +91,28 @@ class BatchAdmin(ReadOnly):
         risk = ExpressionWrapper(expecting.at_risk(clock.now()), BooleanField())
         rows: QuerySet[Any] = super().get_queryset(request).annotate(risk=risk)
         return rows.select_related("tenant", "api_key__tenant").defer(*LONG, "api_key__digest")
+
+    def get_urls(self) -> list[Any]:
+        look = self.admin_site.admin_view(partial(glass.look, admin=self))
+        return [path("<int:pk>/line/", look, name="batches_batch_glass"), *super().get_urls()]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """With all that its page shows, at once."""
+        whole = self.get_queryset(request).defer(None).defer(*UNSEEN, "api_key__digest").select_related(*NAMED)
+        try:
+            return whole.get(pk=object_id)
+        except (Batch.DoesNotExist, ValueError, OverflowError):
+            return None
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        found = panel.of(context["original"], clock.now())
+        context |= {
+            "panel": found,
+            "held": [(each, panel.lease(each, found.how.now)) for each in found.how.cut.held],
+            "may_see_upstreams": request.user.has_perm("batches.view_upstream"),
+            "may_break_glass": request.user.has_perm(glass.PERMISSION),
+        }
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_search_results(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
         """By the indexes alone."""

@@ -55,8 +55,8 @@ def line(request: HttpRequest, seat: Seat, batch_id: str, line: int) -> HttpResp
     part = request.GET.get("part")
     if part in PARTS:
         return _download(batch, line, result, part)
-    with _place():
-        panels = [_asked(batch, line, result), _answered(batch, result)]
+    with place():
+        panels = [asked(batch, line, result), answered(batch, result)]
     show = request.GET.get("show", ALL)
     rows = of_outcome(batch, show if show.isascii() and "\x00" not in show else ALL)
     context: dict[str, Any] = {
@@ -77,7 +77,8 @@ def line(request: HttpRequest, seat: Seat, batch_id: str, line: int) -> HttpResp
 
 
 @contextmanager
-def _place() -> Iterator[None]:
+def place() -> Iterator[None]:
+    """One of those that read a line now. Raises Refused 503 when there are enough."""
     if not _places.acquire(blocking=False):
         raise busy()
     try:
@@ -93,8 +94,8 @@ def _meaning(batch: Batch, result: Result | None) -> codes.Code | None:
     return codes.meaning(result.error_code, result.status_code) if result.error_code else None
 
 
-def _asked(batch: Batch, number: int, result: Result | None) -> Panel:
-    """Raises Http404 where the input has no such line."""
+def asked(batch: Batch, number: int, result: Result | None) -> Panel:
+    """A line's request. Raises Http404 where the input has no such line."""
     try:
         found = lines.asked(batch, number) if 0 < number <= LAST else None
     except Refused as gone:
@@ -106,7 +107,8 @@ def _asked(batch: Batch, number: int, result: Result | None) -> Panel:
     return _panel("request", "Request", found.head, found.length)
 
 
-def _answered(batch: Batch, result: Result | None) -> Panel:
+def answered(batch: Batch, result: Result | None) -> Panel:
+    """Its output line, or why there is none."""
     if result is None:
         return Panel("response", "Response", note=NOT_RUN.get(Status(batch.status), WAITS))
     try:
@@ -127,7 +129,7 @@ def _panel(name: str, title: str, data: bytes, length: int) -> Panel:
 def _download(batch: Batch, number: int, result: Result | None, part: str) -> HttpResponseBase:
     """The bytes as they are stored. Raises Http404, Refused 410 or 503."""
     if part == "request":
-        with _place():
+        with place():
             found = lines.asked(batch, number) if 0 < number <= LAST else None
         if found is None:
             raise Http404
@@ -135,7 +137,7 @@ def _download(batch: Batch, number: int, result: Result | None, part: str) -> Ht
     else:
         if result is None:
             raise Http404
-        with _place():
+        with place():
             answer = HttpResponse(lines.answered(batch, result, WHOLE), content_type="application/json")
     answer["Content-Disposition"] = f'attachment; filename="{batch.public_id}_line_{number}_{part}.json"'
     return answer
