@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from batches import upstreams
 from batches.console import draining
+from batches.engine import health
 from batches.models import Permit, Runner, Upstream
 from batches.probing import probe
 from tenants import clock
@@ -19,7 +20,9 @@ from tenants.console.pages import Plain, ReadOnly
 from tenants.management.console import COLUMN
 
 COLUMNS = ("model", "base_url", "upstream_model", "kind", "tenant", "max_in_flight")
+FIGURES = ("state", "in_flight", "answers", "refusals", "errors", "tokens_a_second")
 NAMED = 5  # upstreams of a runner
+IDLE = health.Health(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
@@ -92,11 +95,13 @@ class UpstreamAdmin(Plain):
 
     form = UpstreamForm
     noun = "upstream"
-    list_display = ("model", "base_url", "state", "in_flight", "kind", "tenant", "keyed")
+    list_display = (
+        "model", "base_url", "state", "in_flight", "refusals", "errors", "tokens_a_second", "kind", "tenant", "keyed",
+    )  # fmt: skip
     list_filter = ("enabled", "kind", "embedded", ("tenant", admin.EmptyFieldListFilter))
     list_select_related = ("tenant",)
     search_fields = ("model", "base_url", "upstream_model", "tenant__name")
-    readonly_fields = ("state", "in_flight", "embedded", "created_at", "keyed")
+    readonly_fields = (*FIGURES, "embedded", "created_at", "keyed")
     autocomplete_fields = ("tenant",)
     actions = (draining.drain, draining.sever, draining.enable, draining.test_now, draining.delete)
     unseen = ("api_key",)
@@ -111,7 +116,7 @@ class UpstreamAdmin(Plain):
         if obj is None:
             return (*COLUMNS, "new_key")
         changing = ("new_key", "forget_key") if self.has_change_permission(request, obj) else ()
-        return ("state", "in_flight", *COLUMNS, "keyed", *changing, "embedded", "created_at")
+        return (*FIGURES, *COLUMNS, "keyed", *changing, "embedded", "created_at")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """The action does it, which asks."""
@@ -149,9 +154,43 @@ class UpstreamAdmin(Plain):
     def keyed(self, upstream: Any) -> bool:
         return bool(upstream.keyed)
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """With what runners tell of each: one query for all."""
+        shown: Any = super().get_changelist_instance(request)
+        told = health.of_upstreams()
+        for row in shown.result_list:
+            row.health = told.get(row.pk, IDLE)
+        return shown
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        row: Any = super().get_object(request, object_id, from_field)
+        if row is not None:
+            row.health = health.of_upstreams().get(row.pk, IDLE)
+        return row
+
     @admin.display(description="in flight")
     def in_flight(self, upstream: Any) -> str:
-        return f"{upstreams.slots_taken(upstream):,} of {upstream.max_in_flight:,}"
+        """Of one that is off nothing more is granted than is in flight: that is known sooner than the figures."""
+        now = upstream.health.in_flight if upstream.enabled else upstreams.slots_taken(upstream)
+        takes = upstream.health.limit
+        learned = f" (it takes {takes:,} now)" if 0 < takes < upstream.max_in_flight else ""
+        return f"{now:,} of {upstream.max_in_flight:,}{learned}"
+
+    @admin.display(description="answers, last minute")
+    def answers(self, upstream: Any) -> str:
+        return f"{upstream.health.answers:,}"
+
+    @admin.display(description="429s, last minute")
+    def refusals(self, upstream: Any) -> str:
+        return f"{upstream.health.throttled:,}"
+
+    @admin.display(description="errors, last minute")
+    def errors(self, upstream: Any) -> str:
+        return f"{upstream.health.errors:,}"
+
+    @admin.display(description="tokens/s")
+    def tokens_a_second(self, upstream: Any) -> str:
+        return f"{upstream.health.tokens / 60:,.0f}"
 
     @admin.display(description="state", ordering="enabled")
     def state(self, upstream: Any) -> str:
