@@ -38,18 +38,18 @@ def take_back(kind: str, reference: str, note: str, actor: str = trail.OPERATOR)
     if entry is None:
         raise NotCorrectable(f"There is no entry {kind} of {reference}.")
     with transaction.atomic():
-        tenant = admission.lock(entry.tenant_id)
+        admission.lock(entry.tenant_id)
         entry = rows.get()  # as it is under the lock
         if why := why_not(entry):
             raise NotCorrectable(why)
-        if kind in CREDITS and ledger.balance(tenant.pk, Account.CREDITS) < entry.amount:
+        if kind in CREDITS and ledger.balance(entry.tenant_id, Account.CREDITS) < entry.amount:
             raise NotCorrectable(f"Not all credits of {reference} are left: correct first what they paid for.")
         made = [ledger.correct(each, note) for each in (entry, *along([entry]))]
         if made[0] is None:
             raise NotCorrectable(f"{kind} of {reference} was corrected before.")
         rest = [str(each.reverses) for each in made[1:] if each]
         usd = money.usd(entry.amount)
-        trail.record(tenant, actor, "ledger.corrected", entries.name(entry), usd=usd, along=rest, reason=note)
+        trail.record(entry.tenant, actor, "ledger.corrected", entries.name(entry), usd=usd, along=rest, reason=note)
     return [correction for correction in made if correction]
 
 

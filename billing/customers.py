@@ -43,8 +43,9 @@ def _said(row: Customer, columns: dict[str, Any]) -> dict[str, Any]:
 
 def discount(row: TenantDiscount, actor: str) -> None:
     """Store a new discount of a tenant's own, in force from now, on its trail."""
-    before = prices.own_discount(row.tenant_id, clock.now())
     with transaction.atomic():
+        admission.lock(row.tenant_id)
+        before = prices.own_discount(row.tenant_id, clock.now())
         row.save()
         differences = trail.differences({"discount_percent": before}, {"discount_percent": row.discount})
         if differences:

@@ -97,3 +97,8 @@ def usd(pico: int) -> str:
     digits = f"{fraction:012d}".rstrip("0")
     sign = "-" if pico < 0 else ""
     return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+
+
+def per_million(pico_per_token: int) -> str:
+    """A standard price, USD per million tokens, as it is typed."""
+    return usd(pico_per_token * MILLION)

@@ -42,7 +42,7 @@ def add(version: Price, actor: str) -> Price:
 def said(price: Price) -> dict[str, str]:
     """A price for people: USD per million tokens, and percent."""
     rates = {"input_usd": price.input, "cached_input_usd": price.cached_input, "output_usd": price.output}
-    return {name: money.usd(rate * money.MILLION) for name, rate in rates.items()} | {"discount": f"{price.discount}%"}
+    return {name: money.per_million(rate) for name, rate in rates.items()} | {"discount": f"{price.discount}%"}
 
 
 def now_in_force(model: str) -> Price | None:

@@ -16,9 +16,10 @@ from tenants import clock
 from tenants.models import AuditEvent, Tenant
 from tests.conftest import Person
 from tests.hostile import naughty_strings
+from tests.rows import url
 from tests.service import ROOT
 from tests.staff import confirmed, member_of, signed_in
-from tests.test_admin import MOST_QUERIES, url
+from tests.test_admin import MOST_QUERIES
 from tests.test_web import make_batches
 
 SECRET, PATH = "whsec_in-force", "/T0/secret-path"

@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.contrib.messages import get_messages
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django_q.models import Schedule
@@ -20,6 +19,7 @@ from billing import tasks as billing_tasks
 from billing.ledger import Account, Kind
 from billing.models import Invoice, InvoicedEntry, LedgerEntry
 from tests.conftest import Person
+from tests.staff import confirmed
 from tests.test_admin import staff
 from tests.test_api import error
 from tests.test_invoices import NOVEMBER, OCTOBER, USD, at, charge, taken
@@ -335,19 +335,16 @@ def test_years_without_anything_cost_nothing(owner: Person, at: Any, django_asse
 
 @pytest.mark.sqlite_only
 def test_staff_settle_with_permission_alone(owner: Person, october: Invoice) -> None:
-    path, chosen = "/admin/billing/invoice/", {"_selected_action": [october.pk]}
+    path = "/admin/billing/invoice/"
     reader = staff("reader@example.com", "view_invoice")
-    reader.post(path, {"action": "mark_paid", **chosen})
+    confirmed(reader, path, "mark_paid", october)
     assert Invoice.objects.get().status == "open"
     page = reader.get(f"{path}{october.pk}/change/").content.decode()
     assert "org/a" in page and "corrections -0.000000000005" in page and "credits used -4" in page
     clerk = staff("clerk@example.com", "view_invoice", "change_invoice")
-    answer = clerk.post(path, {"action": "write_off", **chosen})
-    assert [str(message) for message in get_messages(answer.wsgi_request)] == ["Wrote 1 of 1 off."]
-    clerk.post(path, {"action": "mark_paid", **chosen})
+    assert "Write off: done to 1 invoice." in confirmed(clerk, path, "write_off", october)
+    assert "Mark as paid: done to 1 invoice." in confirmed(clerk, path, "mark_paid", october, reason="wire")
     assert Invoice.objects.get().status == "paid"
-    answer = clerk.post(path, {"action": "write_off", **chosen})
-    *_, said = [str(message) for message in get_messages(answer.wsgi_request)]
-    assert said.startswith("Wrote 0 of 1 off.") and "at Stripe" in said
-    assert LedgerEntry.objects.get(kind="payment").note.startswith("By staff at /admin/, person ")
-    assert LedgerEntry.objects.get(kind="payment").amount == 630 * money.CENT
+    assert "It is not open" in confirmed(clerk, path, "write_off", october)
+    payment = LedgerEntry.objects.get(kind="payment")
+    assert (payment.note, payment.amount) == ("wire", 630 * money.CENT)

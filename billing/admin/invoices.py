@@ -1,33 +1,109 @@
 """Invoices, what they are made of, and what becomes of them."""
 
 from collections.abc import Callable
+from typing import Any
 
-from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
-from billing import invoicing, money, statement
+from billing import invoicing, money, settlements, statement, wording
+from billing.admin.fields import Noted
 from billing.models import Invoice, InvoicedEntry
+from billing.stripe import sending
+from tenants.console import auditing
+from tenants.console.asking import Answer, LeftAlone, asks
 from tenants.console.pages import ReadOnly
+from tenants.models import Tenant
 
-OTHERS = "The others are settled already, or at Stripe: settle those there."
+READ = "Its note, which the tenant's people read: "
 _ROW = "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>"
+
+
+def _total(words: str) -> Callable[[list[Invoice]], str]:
+    """What it comes to, after these words."""
+    return lambda rows: f"{words}\nIn all {money.dollars(sum(row.cents for row in rows))} USD."
+
+
+@asks(
+    "Mark as paid",
+    "billing.change_invoice",
+    _total(
+        "{these} were paid in full, otherwise than at Stripe: the payment is posted, for good. One that was written off"
+        " is not any more."
+    ),
+    reason=f'{READ}how it was paid, such as "wire of 3 December".',
+    form=Noted,
+    unless=settlements.why_not_paid,
+)
+def mark_paid(request: HttpRequest, invoice: Invoice, answer: Answer) -> None:
+    _settle(settlements.pay, request, invoice, answer)
+
+
+@asks(
+    "Write off",
+    "billing.change_invoice",
+    _total(
+        "{these} will not be paid: the loss is posted, and nothing is owed for them any more. Charges on them can't be"
+        " taken back then. If they are paid after all, mark them as paid."
+    ),
+    reason=f"{READ}why it is given up.",
+    form=Noted,
+    unless=settlements.why_not_written_off,
+)
+def write_off(request: HttpRequest, invoice: Invoice, answer: Answer) -> None:
+    _settle(settlements.write_off, request, invoice, answer)
+
+
+def _settle(
+    settle: Callable[[Invoice, str, str], None], request: HttpRequest, invoice: Invoice, answer: Answer
+) -> None:
+    try:
+        settle(invoice, answer.reason, auditing.email(request))
+    except settlements.NotSettled as why:
+        raise LeftAlone(str(why)) from None
+
+
+@asks(
+    "Send to Stripe",
+    "billing.change_invoice",
+    _total(
+        "{these} are sent to Stripe within a minute, which charges them or mails them. From then on they are settled"
+        " there alone."
+    ),
+    unless=sending.why_not,
+)
+def send(request: HttpRequest, invoice: Invoice, answer: Answer) -> None:
+    if not sending.again(invoice, auditing.email(request)):
+        raise LeftAlone(sending.NOT_SENT)
 
 
 @admin.register(Invoice)
 class InvoiceAdmin(ReadOnly):
-    """Who may change invoices may say that one was paid, or is given up."""
+    """Who may change invoices may say that one was paid, or is given up, and send it to Stripe again."""
 
     list_display = ("public_id", "tenant", "month", "total_usd", "status", "sent_at", "send_error")
     list_filter = ("status", "month")
     list_select_related = ("tenant",)
-    search_fields = ("public_id", "tenant__name", "stripe_id")
+    search_fields = ("public_id__exact", "tenant__name", "stripe_id__exact")
+    search_help_text = "A whole id, here or at Stripe; or a tenant's name."
     fields = readonly_fields = (
         "public_id", "tenant", "month", "total_usd", "due_usd", "sums", "status", "created_at", "settled_at",
-        "stripe_id", "stripe_url", "sent_at", "send_attempts", "send_at", "send_error", "lines",
+        "stripe_id", "stripe_url", "sent_at", "send_attempts", "send_at", "send_error", "lines", "entries",
     )  # fmt: skip
-    actions = ("mark_paid", "write_off")
+    actions = (mark_paid, write_off, send)
+
+    def told(self, row: Invoice) -> str:
+        of_month = f"{row.tenant}, {row.month:%Y-%m}: {money.dollars(row.cents)} USD"
+        return f"{of_month}, {wording.status(row).lower()} ({row.public_id})"
+
+    def tenant_of(self, obj: Any) -> Tenant:
+        tenant: Tenant = obj.tenant
+        return tenant
+
+    def target_of(self, obj: Any) -> str:
+        return str(obj.public_id)
 
     @admin.display(description="total, USD", ordering="cents")
     def total_usd(self, invoice: Invoice) -> str:
@@ -48,27 +124,10 @@ class InvoiceAdmin(ReadOnly):
         cells = format_html_join("", _ROW, [("Day", "Model", "Requests", "USD"), *rows])
         return format_html("<table>{}</table>", cells)
 
-    def has_settle_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("billing.change_invoice")
-
-    @admin.action(description="Mark selected invoices as paid", permissions=["settle"])
-    def mark_paid(self, request: HttpRequest, chosen: QuerySet[Invoice]) -> None:
-        self._settle(request, chosen, invoicing.pay, "Marked {} of {} as paid.")
-
-    @admin.action(description="Write selected invoices off", permissions=["settle"])
-    def write_off(self, request: HttpRequest, chosen: QuerySet[Invoice]) -> None:
-        self._settle(request, chosen, invoicing.write_off, "Wrote {} of {} off.")
-
-    def _settle(
-        self, request: HttpRequest, chosen: QuerySet[Invoice], settle: Callable[[Invoice, str], bool], said: str
-    ) -> None:
-        """Those at Stripe are settled there."""
-        note = f"By staff at /admin/, person {request.user.pk}"  # tenants read it
-        settled = sum(settle(invoice, note) for invoice in chosen if not invoice.at_stripe)
-        message, level = said.format(settled, chosen.count()), messages.SUCCESS
-        if settled < chosen.count():
-            message, level = f"{message} {OTHERS}", messages.WARNING
-        self.message_user(request, message, level)
+    @admin.display(description="entries")
+    def entries(self, invoice: Invoice) -> str:
+        entries = reverse("admin:billing_invoicedentry_changelist")
+        return format_html('<a href="{}?invoice__id__exact={}">Entries of the ledger on it</a>', entries, invoice.pk)
 
 
 @admin.register(InvoicedEntry)

@@ -15,6 +15,7 @@ from django.utils.http import urlencode
 
 from tenants.console import asking
 from tenants.console.auditing import Audited
+from tenants.console.choosing import Chosen
 
 DIGITS = 18  # of a row's number
 COUNTED = 10_000  # rows; beyond this a list is searched, not paged
@@ -77,6 +78,11 @@ class Plain(Choosing, Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # g
     def told(self, row: Any) -> str:
         """What the page that asks says of a row, which actions are done to. No query."""
         return str(row)
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", Chosen(db_field, self.admin_site, using=kwargs.get("using")))
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Those that the person may do."""

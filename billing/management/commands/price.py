@@ -46,13 +46,9 @@ class Command(VerbCommand):
 def _shown(price: Price) -> dict[str, Any]:
     return {
         "model": price.model,
-        "input": _per_million(price.input),
-        "cached_input": _per_million(price.cached_input),
-        "output": _per_million(price.output),
+        "input": money.per_million(price.input),
+        "cached_input": money.per_million(price.cached_input),
+        "output": money.per_million(price.output),
         "discount": money.share([price.discount]),
         "since": shown_time(price.effective_at),
     }
-
-
-def _per_million(pico_per_token: int) -> str:
-    return money.usd(pico_per_token * money.MILLION)
