@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
@@ -15,9 +14,8 @@ from django.utils.http import urlencode
 
 from tenants.console import asking
 from tenants.console.auditing import Audited
-from tenants.console.choosing import Chosen
+from tenants.console.choosing import Choosing
 
-DIGITS = 18  # of a row's number
 COUNTED = 10_000  # rows; beyond this a list is searched, not paged
 
 
@@ -29,23 +27,6 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]  # generic in the st
         rows: Any = self.object_list
         counted: int = rows.order_by()[:COUNTED].count()
         return counted
-
-
-class Chosen(AutocompleteSelect):
-    """A choice among many. What is no number is no choice; Django's own would ask the database for it, in vain."""
-
-    def optgroups(self, name: str, value: Any, attrs: Any = None) -> Any:
-        numbers = [each for each in value if str(each).isascii() and str(each).isdigit() and len(str(each)) <= DIGITS]
-        return super().optgroups(name, numbers, attrs)
-
-
-class Choosing:
-    """For an admin that has fields to choose among many rows."""
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name in self.get_autocomplete_fields(request):  # type: ignore[attr-defined]
-            kwargs.setdefault("widget", Chosen(db_field, self.admin_site))  # type: ignore[attr-defined]
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
 
 
 class Plain(Choosing, Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
@@ -78,11 +59,6 @@ class Plain(Choosing, Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # g
     def told(self, row: Any) -> str:
         """What the page that asks says of a row, which actions are done to. No query."""
         return str(row)
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name in self.get_autocomplete_fields(request):
-            kwargs.setdefault("widget", Chosen(db_field, self.admin_site, using=kwargs.get("using")))
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Those that the person may do."""

@@ -9,7 +9,8 @@ from django.http import HttpRequest
 from tenants import admission, trail
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks, mild
-from tenants.console.pages import Choosing, Plain, ReadOnly
+from tenants.console.choosing import Choosing
+from tenants.console.pages import Plain, ReadOnly
 from tenants.models import Invitation, Membership, Tenant
 
 READ = "The tenant's people read it."
