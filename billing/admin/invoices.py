@@ -30,8 +30,8 @@ def _total(words: str) -> Callable[[list[Invoice]], str]:
     "Mark as paid",
     "billing.change_invoice",
     _total(
-        "{these} were paid in full, otherwise than at Stripe: the payment is posted, for good. One that was written off"
-        " is not any more."
+        "{these}, paid in full, otherwise than at Stripe: the payment is posted, for good. What was written off is not"
+        " any more."
     ),
     reason=f'{READ}how it was paid, such as "wire of 3 December".',
     form=Noted,
@@ -45,8 +45,8 @@ def mark_paid(request: HttpRequest, invoice: Invoice, answer: Answer) -> None:
     "Write off",
     "billing.change_invoice",
     _total(
-        "{these} will not be paid: the loss is posted, and nothing is owed for them any more. Charges on them can't be"
-        " taken back then. If they are paid after all, mark them as paid."
+        "{these}, not to be paid: the loss is posted, and nothing is owed for it any more. Charges on what is written"
+        " off are not taken back. What is paid after all is marked as paid."
     ),
     reason=f"{READ}why it is given up.",
     form=Noted,
@@ -69,8 +69,8 @@ def _settle(
     "Send to Stripe",
     "billing.change_invoice",
     _total(
-        "{these} are sent to Stripe within a minute, which charges them or mails them. From then on they are settled"
-        " there alone."
+        "{these}, at Stripe within a minute, which charges or mails what it gets. From then on that is settled there"
+        " alone."
     ),
     unless=sending.why_not,
 )

@@ -209,12 +209,12 @@ class LedgerEntryAdmin(auditing.Untold, ReadOnly):
         return f"The tenant {'; '.join(told)}" if told else "Nothing for the tenant"
 
     @admin.display(description="taken back by")
-    def correction(self, entry: LedgerEntry) -> str | None:
-        return _linked(entry.reversed_by) if hasattr(entry, "reversed_by") else None
+    def correction(self, entry: LedgerEntry) -> str:
+        return _linked(entry.reversed_by) if hasattr(entry, "reversed_by") else "-"
 
     @admin.display(description="on the invoice")
-    def invoice(self, entry: LedgerEntry) -> str | None:
-        return _linked(entry.invoiced.invoice) if hasattr(entry, "invoiced") else None
+    def invoice(self, entry: LedgerEntry) -> str:
+        return _linked(entry.invoiced.invoice) if hasattr(entry, "invoiced") else "-"
 
 
 def _linked(row: Any) -> str:

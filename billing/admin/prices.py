@@ -105,7 +105,10 @@ class VersionAdmin(auditing.Untold, ReadOnly):
         return rows
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
-        context["compared"] = context["adminform"].form
+        context["compared"] = form = context["adminform"].form
+        context |= {"show_save_and_add_another": False, "show_save_and_continue": False}
+        if getattr(form, "rows", ()):
+            context["errors"] = None  # nothing is wrong: it is asked
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description="in force", boolean=True)
@@ -149,19 +152,19 @@ class PriceAdmin(VersionAdmin):
         if not served.has_server(obj.model):
             messages.warning(request, f"No enabled server has the model {obj.model}: is its name right?")
 
-    @admin.display(description="input, USD per million", ordering="input")
+    @admin.display(description="input, USD/million", ordering="input")
     def input_usd(self, price: Price) -> str:
         return money.per_million(price.input)
 
-    @admin.display(description="cached input, USD per million", ordering="cached_input")
+    @admin.display(description="cached, USD/million", ordering="cached_input")
     def cached_input_usd(self, price: Price) -> str:
         return money.per_million(price.cached_input)
 
-    @admin.display(description="output, USD per million", ordering="output")
+    @admin.display(description="output, USD/million", ordering="output")
     def output_usd(self, price: Price) -> str:
         return money.per_million(price.output)
 
-    @admin.display(description="discount of batches", ordering="discount")
+    @admin.display(description="batches' discount", ordering="discount")
     def percent(self, price: Price) -> str:
         return f"{price.discount}%"
 
