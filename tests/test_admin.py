@@ -339,6 +339,15 @@ def test_lists_are_filtered(root: Client, batch: Batch) -> None:
     assert root.get(url(Batch, "changelist"), {"status__exact": "in_progress"}).context["cl"].result_count == 1
 
 
+def test_what_is_no_id_is_nothing_that_was_chosen(root: Client, batch: Batch) -> None:
+    for model, options in admin.site._registry.items():
+        for action in options.actions or ():
+            name = action if isinstance(action, str) else action.__name__
+            for junk in ("abc", "\x00", "9" * 30, "", "-1", "٣"):
+                data = {"action": name, "_selected_action": junk, "confirmed": "yes"}
+                assert root.post(url(model, "changelist"), data).status_code == 302, (model, name, junk)
+
+
 def test_counting_stops(root: Client, batch: Batch, owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bases, "COUNTED", 2)
     make_batches(owner.tenant, 3)

@@ -12,7 +12,9 @@ from batches.engine import health, switching
 from batches.engine.upstream import Target
 from batches.engine.wire import Connection
 from batches.models import Permit, Result, Slice, Upstream
+from tenants.models import AuditEvent
 from tests.conftest import Person
+from tests.staff import confirmed
 from tests.test_admin import staff
 from tests.test_engine import Work, ledgers_agree, numbered, submit
 from tests.witness import Witness
@@ -120,13 +122,15 @@ def test_only_what_is_off_is_severed(bad: Upstream) -> None:
 
 
 @pytest.mark.sqlite_only
-def test_a_form_that_switches_it_on_ends_both(bad: Upstream) -> None:
-    switching.switch_off(bad.pk, now=True)
-    form = {"model": bad.model, "base_url": bad.base_url, "kind": bad.kind, "max_in_flight": SLOTS, "enabled": "on"}
-    address = f"/admin/batches/upstream/{bad.pk}/change/"
-    assert staff("root@example.com", is_superuser=True).post(address, form).status_code == 302
-    bad.refresh_from_db()
-    assert (bad.enabled, bad.severed) == (True, False)
+def test_staff_switch_it_off_at_once_and_on_again(bad: Upstream) -> None:
+    root, page = staff("root@example.com", is_superuser=True), "/admin/batches/upstream/"
+    for action, state in (("drain", (False, False)), ("sever", (False, True)), ("enable", (True, False))):
+        assert "done to 1 upstream" in confirmed(root, page, action, bad)
+        bad.refresh_from_db()
+        assert (bad.enabled, bad.severed) == state
+    made = AuditEvent.objects.filter(target=f"upstream {bad.pk}").order_by("pk").values_list("action", "details")
+    assert [action for action, _ in made] == ["upstream.drained", "upstream.severed", "upstream.enabled"]
+    assert made[1][1]["before"] == {"severed": False} and made[2][1]["after"] == {"enabled": True, "severed": False}
 
 
 @pytest.mark.sqlite_only

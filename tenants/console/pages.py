@@ -3,9 +3,10 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import IntegerField, Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -14,7 +15,7 @@ from django.utils.http import urlencode
 
 from tenants.console import asking
 from tenants.console.auditing import Audited
-from tenants.console.choosing import Choosing
+from tenants.console.choosing import DIGITS, Choosing
 
 COUNTED = 10_000  # rows; beyond this a list is searched, not paged
 
@@ -64,6 +65,18 @@ class Plain(Choosing, Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # g
         """Those that the person may do."""
         actions: dict[str, Any] = super().get_actions(request)
         return {name: action for name, action in actions.items() if asking.may(request, action[0])}
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        """What can be no row's id is none that was chosen; Django's own would ask the database for it, in vain."""
+        posted: Any = request.POST.copy()
+        posted.setlist(ACTION_CHECKBOX_NAME, list(filter(self._may_be_id, posted.getlist(ACTION_CHECKBOX_NAME))))
+        request.POST = posted
+        return super().response_action(request, queryset)
+
+    def _may_be_id(self, text: str) -> bool:
+        if isinstance(self.opts.pk, IntegerField):
+            return text.isascii() and text.isdigit() and len(text) <= DIGITS
+        return text.isprintable()
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         shown = {"row_pk": object_id, "row_back": request.path}
