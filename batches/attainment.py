@@ -1,6 +1,6 @@
 """How many batches of a month were there within their 24 hours. In batches/, since billing knows no batches."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import NamedTuple
 
 from django.db.models import Count, Q
@@ -29,3 +29,15 @@ def of_month(month: date, tenant: int | None = None) -> dict[int, Attainment]:
         rows = rows.filter(tenant_id=tenant)
     counted = rows.values_list("tenant_id").annotate(all=Count("pk"), met=Count("pk", filter=Q(sla_met=True)))
     return {owner: Attainment(batches, met) for owner, batches, met in counted.order_by("tenant_id")}
+
+
+def lately(month: date) -> tuple[Attainment, Attainment]:
+    """Of all tenants together: of that month, and of the one before. One query, of the index batch_kept alone."""
+    first, last = clock.midnight(month), clock.midnight((month - timedelta(days=1)).replace(day=1))
+    this, met = Q(ended_at__gte=first), Q(sla_met=True)
+    rows = Batch.objects.filter(sla_met__isnull=False, ended_at__gte=last)
+    sums = rows.aggregate(
+        this=Count("ended_at", filter=this), met=Count("ended_at", filter=this & met),
+        last=Count("ended_at", filter=~this), kept=Count("ended_at", filter=~this & met),
+    )  # fmt: skip
+    return Attainment(sums["this"], sums["met"]), Attainment(sums["last"], sums["kept"])

@@ -34,6 +34,7 @@ COLUMNS = (
 
 Key = tuple[str, int | None]  # model, tenant of dedicated upstreams
 SUSPENDED = "tenant_suspended: The tenant is suspended: nothing is sent until it is resumed."
+BEHIND = "behind_others"
 RETRY = "retry_later: The upstream asked for a pause: every line left waits for it to pass."
 
 
@@ -242,7 +243,7 @@ def _behind(end: Forecast) -> str:
     if end.share < 1:
         others.append(f"work of other tenants leaves {max(1, int(end.share * 100))}% of the model")
     text = " and ".join(others)
-    return f"behind_others: {text[:1].upper()}{text[1:]}." if text else ""
+    return f"{BEHIND}: {text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _changes(batch: Batch, expected: Expected, now: datetime) -> bool:

@@ -5,17 +5,22 @@ held. What tells is the queue itself: a row that waits although somebody should 
 broker there are no rows, hence no verdict.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import CharField, Count, Max, Min, Value
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
-from django_q.models import OrmQ
+from django_q.models import Failure, OrmQ
 
+from batches.console.runners import Line, Queue
 from batches.engine import leases
 from batches.models import Batch
 from tenants import clock
 
+FAILED = " failed"  # no cluster is called so
 TAKEN_AT_ONCE = timedelta(seconds=5)  # an idle runner takes a row within a fraction of this
 
 
@@ -49,3 +54,24 @@ class RunnersTakeWork:
         if oldest is None or oldest[1] < TAKEN_AT_ONCE:
             return True
         return leases.live_runners(self.host) >= settings.RUNNERS
+
+
+def figures() -> Queue:
+    """For the console's home: what waits in each cluster, what failed in the last day. One query; nothing pickled."""
+    now = timezone.now()
+    waiting = OrmQ.objects.filter(lock__lte=now).order_by().values_list("key").annotate(Count("pk"), Min("lock"))
+    failed = Failure.objects.filter(stopped__gte=now - timedelta(days=1)).order_by()
+    failures = failed.annotate(key=Value(FAILED, CharField())).values_list("key").annotate(Count("pk"), Max("stopped"))
+    found = {key: (rows, first) for key, rows, first in waiting.union(failures, all=True)}
+    rows, _ = found.pop(FAILED, (0, None))
+    return Queue(
+        [Line(key, count, now - first) for key, (count, first) in sorted(found.items()) if count], rows, _failures()
+    )
+
+
+def _failures() -> str:
+    """Where failed tasks are listed."""
+    for name in ("failure", "task"):
+        with suppress(NoReverseMatch):
+            return reverse(f"admin:django_q_{name}_changelist")
+    return ""

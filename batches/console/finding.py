@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from batches import expecting
+from batches.console import troubles
 from batches.core.states import ACTIVE, Status
 from batches.models import Batch, File
 from tenants import clock
@@ -62,6 +63,7 @@ class Trouble(admin.SimpleListFilter):
     wanted: ClassVar[dict[str, tuple[str, Callable[[], Q]]]] = {
         "stuck": ("Stuck: nothing for 15 minutes", lambda: stuck(clock.now())),
         "late": ("Deadline at risk", lambda: expecting.at_risk(clock.now())),
+        "stuck": ("Stuck", lambda: troubles.stuck(clock.now())),
         "paused": ("Paused", paused),
         "raised": ("Raised", lambda: Q(status__in=ACTIVE, raised=True)),
         "missed": ("24 hours missed", lambda: Q(sla_met=False)),

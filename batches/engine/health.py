@@ -1,6 +1,7 @@
 """How each upstream does now, as its runners see it: told by them at each heartbeat, read in one query."""
 
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from django.db.models import Case, Count, F, Q, Sum, When
 
@@ -8,6 +9,7 @@ from batches.models import Upstream
 from tenants import clock
 
 SUMMED = ("in_flight", "answers", "throttled", "errors", "tokens")
+COLUMNS = ("max_in_flight", "cut", "takes", "users", *(f"sum_{name}" for name in SUMMED))
 
 
 class Health(NamedTuple):
@@ -24,20 +26,27 @@ class Health(NamedTuple):
 
 
 def of_upstreams() -> dict[int, Health]:
-    """By the upstreams' ids, all of them. One query."""
-    live = Q(permits__runner__lease_until__gt=clock.now())
+    """By the upstreams' ids, all of them. One query, and one for the time."""
+    rows = annotated(Upstream.objects.values_list("pk"), clock.now())
+    return {pk: read(*row) for pk, *row in rows.values_list("pk", *COLUMNS)}
+
+
+def annotated(rows: Any, now: datetime) -> Any:
+    """These rows of Upstream with COLUMNS, of which `read` makes a Health."""
+    live = Q(permits__runner__lease_until__gt=now)
     used = Q(permits__slots__gt=0) | Q(permits__in_flight__gt=0)
     for name in ("answers", "throttled", "errors"):
         used |= Q(**{f"permits__{name}__gt": 0})
     cut = Q(permits__limit__gt=0, permits__limit__lt=F("max_in_flight"))
     takes = Case(When(cut, then="permits__limit"), default="permits__slots")
-    rows = Upstream.objects.values_list("pk", "max_in_flight").annotate(
+    return rows.annotate(
         cut=Count("permits", filter=live & used & cut),
         takes=Sum(takes, filter=live & used, default=0),
         users=Count("permits", filter=live & used),
         **{f"sum_{name}": Sum(f"permits__{name}", filter=live, default=0) for name in SUMMED},
     )
-    return {
-        pk: Health(most, min(takes, most) if cut else most, runners, *sums)
-        for pk, most, cut, takes, runners, *sums in rows
-    }
+
+
+def read(most: int, cut: int, takes: int, runners: int, *sums: int) -> Health:
+    """Of a row's COLUMNS."""
+    return Health(most, min(takes, most) if cut else most, runners, *sums)

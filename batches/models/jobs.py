@@ -153,6 +153,7 @@ class Batch(models.Model):
         indexes = [
             models.Index(fields=["tenant", "-id"], name="batch_of_tenant"),
             models.Index(fields=["tenant", "ended_at"], name="batch_promised", condition=Q(sla_met__isnull=False)),
+            models.Index(fields=["ended_at", "sla_met"], name="batch_kept", condition=Q(sla_met__isnull=False)),
             models.Index(fields=["status", "id"], name="batch_active", condition=Q(status__in=ACTIVE)),
             models.Index(fields=["status", "ended_at"], name="batch_unsealed", condition=Q(receipts_file=None)),
             models.Index(fields=["status", "id"], name="batch_undelivered", condition=Q(status__in=UNDELIVERED)),

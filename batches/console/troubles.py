@@ -1,0 +1,65 @@
+"""What is counted for alerts alone: batches that do not move, webhooks that do not arrive."""
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db.models import Case, CharField, Count, Q, QuerySet, Value, When
+
+from batches import expecting, lifecycle
+from batches.core import caps, states
+from batches.core.states import ACTIVE, Status
+from batches.models import Batch, WebhookDelivery, WebhookEndpoint
+
+ATTEMPTS = 3  # of a step or of a delivery: no accident any more
+IDLE = timedelta(hours=1)  # without a single line finished
+SLOW = 2 * lifecycle.DRAIN_LIMIT  # for what was in flight to end
+DAY = timedelta(days=1)
+
+
+class Troubles(NamedTuple):
+    """How many of each there are. The first four are batches, each in one of them."""
+
+    stuck: int = 0
+    suspended: int = 0  # of suspended tenants
+    stopped: int = 0  # paused by an operator
+    others: int = 0  # active, and nothing of all this
+    steps: int = 0  # being validated or finalized at this moment
+    gone: int = 0  # endpoints that were disabled since they answered 410
+    retried: int = 0  # deliveries that failed ATTEMPTS times, and are tried again
+    undelivered: int = 0  # given up in the last day
+
+
+def stuck(now: datetime) -> Q:
+    """Batches whose steps fail again and again, that are run and get nowhere, or that do not stop."""
+    failing = Q(status__in=(Status.VALIDATING, Status.FINALIZING), step_attempts__gte=ATTEMPTS)
+    idle = lifecycle.runnable() & Q(in_progress_at__lt=now - IDLE, completed=0, failed=0)
+    idle &= ~Q(waiting_reason__startswith=expecting.BEHIND)
+    closing = Q(status__in=states.CLOSING) & (Q(cancelling_at__lt=now - SLOW) | Q(expiring_at__lt=now - SLOW))
+    return failing | idle | closing
+
+
+def troubles(now: datetime) -> Troubles:
+    """One query."""
+    active = Batch.objects.filter(status__in=ACTIVE)
+    kind = Case(
+        When(stuck(now), then=Value("stuck")),
+        When(tenant__suspended=True, then=Value("suspended")),
+        When(paused_reason=caps.OPERATOR, then=Value("stopped")),
+        default=Value("others"),
+        output_field=CharField(),
+    )
+    failed = WebhookDelivery.objects.filter(state=WebhookDelivery.State.FAILED, last_at__gte=now - DAY)
+    pending = WebhookDelivery.objects.filter(state=WebhookDelivery.State.PENDING, attempts__gte=ATTEMPTS)
+    gone = WebhookEndpoint.objects.filter(disabled_reason=WebhookEndpoint.Disabled.GONE)
+    rows = _counted(active, kind).union(
+        _counted(active.filter(step_until__gt=now), Value("steps", CharField())),
+        _counted(gone, Value("gone", CharField())),
+        _counted(pending, Value("retried", CharField())),
+        _counted(failed, Value("undelivered", CharField())),
+        all=True,
+    )
+    return Troubles(**dict(rows))
+
+
+def _counted(rows: QuerySet[Any], kind: Any) -> Any:
+    return rows.order_by().annotate(kind_=kind).values_list("kind_").annotate(Count("pk"))
