@@ -8,12 +8,13 @@ from django.contrib import admin, messages
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 from django.utils.text import slugify
 from django.views.decorators.cache import never_cache
 
+from provocative import home
 from tenants import factors
 
 # What staff look for, in the order in which a shift needs it; a model that stands in none goes by its app.
@@ -91,3 +92,16 @@ class ConsoleSite(admin.AdminSite):
             return redirect(f"{reverse('mfa_reauthenticate')}?{urlencode({REDIRECT_FIELD_NAME: back})}")
         messages.warning(request, SET_UP)
         return redirect("account")
+
+    def get_urls(self) -> list[Any]:
+        return [path("home/", self.cards, name="home"), *super().get_urls()]
+
+    def index(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        return super().index(request, home.context(request) | (extra_context or {}))
+
+    def cards(self, request: HttpRequest) -> HttpResponse:
+        """The home's, by themselves; a page that asks for them after its session has ended is led to the door."""
+        if "HX-Request" in request.headers and not self.has_permission(request):
+            return HttpResponse(status=401, headers={"HX-Refresh": "true"})
+        answer: HttpResponse = self.admin_view(home.cards)(request)
+        return answer

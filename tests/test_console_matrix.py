@@ -143,7 +143,7 @@ def test_every_address_of_the_console_is_walked() -> None:
     others = {name for name, _ in addresses(admin.site.get_urls())} - kinds
     assert others == {
         "index", "login", "logout", "password_change", "password_change_done", "auth_user_password_change",
-        "autocomplete", "jsi18n", "view_on_site", "app_list",
+        "home", "autocomplete", "jsi18n", "view_on_site", "app_list",
     }  # fmt: skip
 
 
