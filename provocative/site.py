@@ -73,6 +73,9 @@ class ConsoleSite(admin.AdminSite):
         """Staff know no apps: all lists are on the first page."""
         return redirect("admin:index")
 
+    def password_change_done(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        return redirect("account")
+
     def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Where everybody changes it, and is mailed that it was."""
         return redirect("account_change_password")

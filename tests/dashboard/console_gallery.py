@@ -44,7 +44,7 @@ def world(owner: Person) -> User:
         _tenant(person(name))
     _upstreams()
     _deliveries(batch)
-    for number in range(30):
+    for number in range(14):
         keys.create(owner.tenant, f"nightly evals {number}", ("batch:read", "batch:write"))
     row = ApiKey.objects.order_by("pk")[3]
     keys.revoke_one(row, root.email, reason="It was in a public repository.")

@@ -11,7 +11,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import Group
 from playwright.sync_api import Browser
 
-from tenants.models import ApiKey, AuditEvent, Tenant, User
+from tenants.models import ApiKey, AuditEvent, Membership, Tenant, User
 from tests import browser, rows, staff
 from tests.browser import Tab
 from tests.conftest import Person
@@ -20,7 +20,7 @@ from tests.dashboard.console_gallery import Asking
 from tests.dashboard.test_every_page import SCREENSHOTS, look, seen
 
 pytestmark = pytest.mark.sqlite_only
-LONG = 30  # rows in a question whose list is long
+LONG = 14  # rows in a question whose list is long
 
 
 class Forbidden(HTMLParser):
@@ -119,6 +119,40 @@ def test_console_is_accessible_and_fits(chromium: Browser, web_server: str, owne
             wrong += asked(tab, ask)
         wrong += asked_of_many(tab)
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_djangos_scripts_draw_works_under_the_policy(
+    chromium: Browser, web_server: str, owner: Person, transactional_db: None
+) -> None:
+    root = User.objects.create_superuser("root@example.com")
+    with browser.tab(chromium, web_server, staff.session(root)) as tab:
+        page = tab.open(rows.url(Membership, "add"))
+        page.click(".field-tenant .select2-selection")
+        page.fill(".select2-search__field", "own")
+        page.click(".select2-results__option >> text=owner")
+        assert "owner" in page.inner_text(".field-tenant .select2-selection__rendered")
+        assert tab.accessible() == []
+        with page.expect_popup() as opened:
+            page.click("#add_id_tenant")
+        opened.value.fill("#id_name", "Made beside it")
+        with opened.value.expect_event("close"):
+            opened.value.click("input[name=_save]")
+        page.wait_for_function("document.getElementById('id_tenant').selectedOptions[0].text === 'Made beside it'")
+        page.click(".theme-toggle")
+        assert page.get_attribute("html", "data-theme") == "dark" and tab.accessible(["color-contrast"]) == []
+        page = tab.open(rows.url(Tenant, "change", owner.tenant.pk))
+        page.click(".add-row a")
+        page.click("#memberships-0 .select2-selection")
+        page.click(".select2-results__option >> text=root@example.com")
+        assert tab.accessible() == []
+        page.click("input[name=_save]")
+        page.click("details.filter:has-text('Plan') summary")
+        page.keyboard.press("Escape")
+        assert page.locator("details.filter[open]").count() == 0
+        page.click("details.filter:has-text('Plan') summary")
+        page.click("details.filter[open] >> text=Shared")
+        assert "Plan: Shared" in page.inner_text("#filters")
+    assert Membership.objects.get().tenant == owner.tenant and Tenant.objects.filter(name="Made beside it").exists()
 
 
 def test_the_way_in_is_the_dashboards(chromium: Browser, web_server: str, transactional_db: None) -> None:
