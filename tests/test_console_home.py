@@ -209,7 +209,7 @@ def late(tenant: Tenant, now: datetime) -> None:
 
 
 def stuck(tenant: Tenant, now: datetime) -> None:
-    running(tenant, now, in_progress_at=now - 2 * HOUR)
+    running(tenant, now, created_at=now - 3 * HOUR, in_progress_at=now - 2 * HOUR)
 
 
 def failing_step(tenant: Tenant, now: datetime) -> None:
@@ -217,7 +217,7 @@ def failing_step(tenant: Tenant, now: datetime) -> None:
 
 
 def never_closing(tenant: Tenant, now: datetime) -> None:
-    running(tenant, now, status=Status.CANCELLING, cancelling_at=now - HOUR)
+    running(tenant, now, status=Status.CANCELLING, created_at=now - 2 * HOUR, cancelling_at=now - HOUR)
 
 
 def stopped(tenant: Tenant, now: datetime) -> None:
@@ -352,7 +352,7 @@ TITLES = {"24 hours", "Queue by model", "Upstreams", "Runners and queue", "Runne
 
 @pytest.mark.sqlite_only
 def test_everybody_sees_their_cards_alone(owner: Person, now: datetime) -> None:
-    for (cause, _) in CAUSES.values():
+    for cause, _ in CAUSES.values():
         if cause in (unsent, failures, gone, unpriced):
             cause(owner.tenant, now)
     seen = {}
@@ -364,7 +364,7 @@ def test_everybody_sees_their_cards_alone(owner: Person, now: datetime) -> None:
     common = {"24 hours", "Queue by model", "Upstreams", "Tenants by use"}
     assert seen["support"] == (common | {"Runners", "Money"}, {"free", "gone", "unsent"}, False)
     assert seen["billing"] == (common | {"Money"}, {"free", "unsent"}, True)
-    assert seen["operations"] == (common | {"Runners and queue"}, {"free", "gone"}, False)
+    assert seen["operations"] == (common | {"Runners and queue"}, {"free", "gone", "tasks"}, False)
     idle = signed_in(member_of(email="idle@example.com")).get(HOME)
     assert idle.status_code == 200
     assert not TITLES & set(re.findall(r'-title">(.*?)</h2>', idle.content.decode()))

@@ -1,7 +1,6 @@
 """Which batches a list shows: searched and filtered by the indexes alone, however many there are."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -20,8 +19,6 @@ HELP = (
     " for the batches that are active."
 )
 BATCH, FILE = "batch_", "file-"
-QUIET = timedelta(minutes=15)
-STAMPS = ("in_progress_at", "last_result_at", "cancelling_at", "expiring_at", "finalizing_at")
 TENANTS = 200  # of a name
 NAMED = ("input_file", "output_file", "error_file", "results_file")
 
@@ -47,23 +44,13 @@ def paused() -> Q:
     return Q(status=Status.IN_PROGRESS) & ~Q(paused_reason="")
 
 
-def stuck(now: datetime) -> Q:
-    """Active, held back by nobody, and for QUIET no line of it has finished, nor has its state changed."""
-    since = now - QUIET
-    still = Q(status__in=ACTIVE, paused_reason="", tenant__suspended=False, created_at__lt=since)
-    for stamp in STAMPS:
-        still &= Q(**{stamp: None}) | Q(**{f"{stamp}__lt": since})
-    return still
-
-
 class Trouble(admin.SimpleListFilter):
     """What a shift looks for."""
 
     title, parameter_name = "trouble", "trouble"
     wanted: ClassVar[dict[str, tuple[str, Callable[[], Q]]]] = {
-        "stuck": ("Stuck: nothing for 15 minutes", lambda: stuck(clock.now())),
         "late": ("Deadline at risk", lambda: expecting.at_risk(clock.now())),
-        "stuck": ("Stuck", lambda: troubles.stuck(clock.now())),
+        "stuck": ("Stuck: nothing for 15 minutes", lambda: troubles.stuck(clock.now())),
         "paused": ("Paused", paused),
         "raised": ("Raised", lambda: Q(status__in=ACTIVE, raised=True)),
         "missed": ("24 hours missed", lambda: Q(sla_met=False)),

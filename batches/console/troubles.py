@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 from django.db.models import Case, CharField, Count, Q, QuerySet, Value, When
 
-from batches import expecting, lifecycle
-from batches.core import caps, states
+from batches import expecting
+from batches.core import caps
 from batches.core.states import ACTIVE, Status
 from batches.models import Batch, WebhookDelivery, WebhookEndpoint
 
 ATTEMPTS = 3  # of a step or of a delivery: no accident any more
-IDLE = timedelta(hours=1)  # without a single line finished
-SLOW = 2 * lifecycle.DRAIN_LIMIT  # for what was in flight to end
+QUIET = timedelta(minutes=15)  # longer than what is in flight may take to end
+STAMPS = ("in_progress_at", "last_result_at", "cancelling_at", "expiring_at", "finalizing_at")
 DAY = timedelta(days=1)
 
 
@@ -30,12 +30,14 @@ class Troubles(NamedTuple):
 
 
 def stuck(now: datetime) -> Q:
-    """Batches whose steps fail again and again, that are run and get nowhere, or that do not stop."""
+    """Batches whose steps fail again and again; and active ones, held back by nobody and behind nobody, of which for
+    QUIET no line has finished, nor has their state changed."""
+    since = now - QUIET
     failing = Q(status__in=(Status.VALIDATING, Status.FINALIZING), step_attempts__gte=ATTEMPTS)
-    idle = lifecycle.runnable() & Q(in_progress_at__lt=now - IDLE, completed=0, failed=0)
-    idle &= ~Q(waiting_reason__startswith=expecting.BEHIND)
-    closing = Q(status__in=states.CLOSING) & (Q(cancelling_at__lt=now - SLOW) | Q(expiring_at__lt=now - SLOW))
-    return failing | idle | closing
+    still = Q(status__in=ACTIVE, paused_reason="", tenant__suspended=False, created_at__lt=since)
+    for stamp in STAMPS:
+        still &= Q(**{stamp: None}) | Q(**{f"{stamp}__lt": since})
+    return failing | still & ~Q(waiting_reason__startswith=expecting.BEHIND)
 
 
 def troubles(now: datetime) -> Troubles:

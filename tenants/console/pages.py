@@ -66,12 +66,12 @@ class Plain(Choosing, Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # g
         actions: dict[str, Any] = super().get_actions(request)
         return {name: action for name, action in actions.items() if asking.may(request, action[0])}
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], **kwargs: Any) -> Any:
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
         """What can be no row's id is none that was chosen; Django's own would ask the database for it, in vain."""
         posted: Any = request.POST.copy()
         posted.setlist(ACTION_CHECKBOX_NAME, list(filter(self._may_be_id, posted.getlist(ACTION_CHECKBOX_NAME))))
         request.POST = posted
-        return super().response_action(request, queryset, **kwargs)
+        return super().response_action(request, queryset, *args, **kwargs)
 
     def _may_be_id(self, text: str) -> bool:
         if isinstance(self.opts.pk, IntegerField):
