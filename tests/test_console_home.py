@@ -208,8 +208,12 @@ def late(tenant: Tenant, now: datetime) -> None:
     running(tenant, now, expected_at=now + 21 * HOUR)
 
 
+def long_ago(now: datetime) -> dict[str, datetime]:
+    return {"created_at": now - 3 * HOUR, "in_progress_at": now - 2 * HOUR}
+
+
 def stuck(tenant: Tenant, now: datetime) -> None:
-    running(tenant, now, created_at=now - 3 * HOUR, in_progress_at=now - 2 * HOUR)
+    running(tenant, now, **long_ago(now))
 
 
 def failing_step(tenant: Tenant, now: datetime) -> None:
@@ -217,7 +221,7 @@ def failing_step(tenant: Tenant, now: datetime) -> None:
 
 
 def never_closing(tenant: Tenant, now: datetime) -> None:
-    running(tenant, now, status=Status.CANCELLING, created_at=now - 2 * HOUR, cancelling_at=now - HOUR)
+    running(tenant, now, status=Status.CANCELLING, cancelling_at=now - HOUR, **long_ago(now))
 
 
 def stopped(tenant: Tenant, now: datetime) -> None:
