@@ -69,7 +69,7 @@ def register(base_url: str) -> None:
     with transaction.atomic():
         row = Upstream.objects.filter(model=MODEL, embedded=True).order_by("pk").first()
         row = row or Upstream(model=MODEL, embedded=True, kind=Upstream.Kind.LLAMACPP)
-        row.base_url, row.max_in_flight, row.enabled = base_url, SLOTS, True
+        row.base_url, row.max_in_flight, row.enabled, row.severed = base_url, SLOTS, True, False
         row.save()
         if not Price.objects.filter(model=MODEL).exists():
             set_price(MODEL, INPUT_USD, OUTPUT_USD)

@@ -104,7 +104,7 @@ def test_it_says_what_waits_what_failed_and_what_is_due(shift: Client, sprung: P
     OrmQ.objects.create(key="runners", payload="x", lock=None)
     queued = text(shift.get(url(OrmQ, "changelist")))
     print("DBG", queued[600:1500])
-    assert "chores waits" in queued and "10 min to go" in queued and "for 5 h 0 min" in queued and "unknown" in queued
+    assert "chores Waits" in queued and "10 min to go" in queued and "for 5 h 0 min" in queued and "unknown" in queued
     tasks = text(shift.get(url(Task, "changelist")))
     assert "batches.tasks.seal" in tasks and "90.0" in tasks
     Schedule.objects.create(

@@ -21,6 +21,7 @@ from batches import probing, upstreams
 from batches.console.upstreams import UpstreamForm
 from batches.engine import permits
 from batches.models import Permit, Runner, Slice, Upstream
+from provocative import embedded
 from tenants import clock
 from tenants.models import AuditEvent, Tenant
 from tests.conftest import Person, person
@@ -125,6 +126,35 @@ def test_the_last_one_is_drained_with_a_warning(
     assert "up to 5 lines" not in page
 
 
+def test_one_that_does_harm_is_switched_off_at_once(shift: Client, upstream: Upstream) -> None:
+    runner((upstream, 3))
+    assert "Warning: m is left" in (page := asked(shift, "sever", upstream)) and "given up" in page
+    upstreams.switch(upstream, False, "a@example.com")
+    assert "done to 1 upstream" in confirmed(shift, LIST, "sever", upstream, reason="it answers nonsense")
+    assert "switched off, giving up 3 in flight" in text(shift.get(LIST))
+    (_, action, details) = told()[-1]
+    assert (action, details["after"], details["reason"]) == (
+        "upstream.severed",
+        {"severed": True},
+        "it answers nonsense",
+    )
+    assert "is off already, or gone" in confirmed(shift, LIST, "sever", upstream)
+    assert "off already" in confirmed(shift, LIST, "drain", upstream)
+    confirmed(shift, LIST, "enable", upstream)
+    assert told()[-1][2]["after"] == {"enabled": True, "severed": False}
+    upstream.refresh_from_db()
+    assert upstream.enabled and not upstream.severed and len(told()) == 3
+
+
+@pytest.mark.sqlite_only
+def test_the_embedded_one_comes_back_with_its_process(transactional_db: None) -> None:
+    embedded.register("http://127.0.0.1:1/v1")
+    upstreams.switch(Upstream.objects.get(), False, "operator", now=True)
+    embedded.register("http://127.0.0.1:2/v1")
+    row = Upstream.objects.get()
+    assert row.enabled and not row.severed
+
+
 def test_a_drain_is_done_once_of_two(shift: Client, upstream: Upstream) -> None:
     """The row that another one switched meanwhile is left alone, and noted once."""
     stale = Upstream.objects.get()
@@ -160,7 +190,7 @@ def test_who_may_only_look_is_offered_nothing(upstream: Upstream, group: str) ->
         html = client.get(address).content.decode()
         assert upstream.base_url in html and KEY not in html
         assert not [verb for verb in ("Drain…", "Enable…", "Test now", "Delete…", "API key:") if verb in html], address
-    for action in ("drain", "enable", "delete", "test_now"):
+    for action in ("drain", "sever", "enable", "delete", "test_now"):
         confirmed(client, LIST, action, upstream)
     assert client.post(page, form(max_in_flight="1")).status_code == 403
     assert client.get(url(Upstream, "add")).status_code == 403
@@ -375,11 +405,12 @@ def test_commands_are_on_the_trail(transactional_db: None, capsys: pytest.Captur
     call_command("upstream", "set", pk, "--max-in-flight", "5")
     call_command("upstream", "set", pk, "--max-in-flight", "5")  # nothing changes
     call_command("upstream", "set", pk, "--api-key", "another")
-    for verb in ("disable", "disable", "enable"):
-        call_command("upstream", verb, pk)
+    for words in (("disable", pk), ("disable", pk), ("disable", pk, "--now"), ("enable", pk)):
+        call_command("upstream", *words)
     assert {actor for actor, *_ in told()} == {"operator"} and KEY not in json.dumps(told())
     assert [action for _, action, _ in told()] == [
-        "upstream.created", "upstream.changed", "upstream.changed", "upstream.drained", "upstream.enabled",
+        "upstream.created", "upstream.changed", "upstream.changed", "upstream.drained", "upstream.severed",
+        "upstream.enabled",
     ]  # fmt: skip
     assert told()[1][2]["before"] == {"max_in_flight": 64}
     assert "another" not in told()[2][2]["after"]["api_key"].replace("another (", "(")

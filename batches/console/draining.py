@@ -13,7 +13,7 @@ from batches.models import Upstream
 from batches.probing import probe_all
 from tenants import trail
 from tenants.console import auditing
-from tenants.console.asking import Answer, LeftAlone, asks, at_once
+from tenants.console.asking import Answer, LeftAlone, asks, at_once, mild
 
 TESTED = 50  # upstreams at once
 WHY = "Kept on the trail, with your name."
@@ -55,6 +55,7 @@ def sever(request: HttpRequest, row: Upstream, answer: Answer) -> None:
     reason=WHY,
     unless=lambda row: "It is on already." if row.enabled else None,
 )
+@mild
 def enable(request: HttpRequest, row: Upstream, answer: Answer) -> None:
     if not upstreams.switch(row, True, auditing.email(request), answer.reason):
         raise LeftAlone("It is on already, or gone.")

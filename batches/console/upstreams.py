@@ -196,7 +196,8 @@ class UpstreamAdmin(Plain):
     def state(self, upstream: Any) -> str:
         taken = upstreams.slots_taken(upstream)
         if not upstream.enabled:
-            return f"draining: {taken:,} in flight" if taken else "off"
+            halting = "switched off, giving up" if upstream.severed else "draining:"
+            return f"{halting} {taken:,} in flight" if taken else "switched off" if upstream.severed else "off"
         if upstream.cooling_until and upstream.cooling_until > upstream.seen_at:
             return f"resting until {upstream.cooling_until:%H:%M:%S} UTC: it failed"
         return "on"

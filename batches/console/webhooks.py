@@ -10,7 +10,7 @@ from batches.core import webhooks
 from batches.models import Batch, WebhookDelivery, WebhookEndpoint
 from batches.webhooks import addresses, endpoints
 from tenants.console import auditing
-from tenants.console.asking import Answer, LeftAlone, asks
+from tenants.console.asking import Answer, LeftAlone, asks, mild
 from tenants.console.pages import ReadOnly
 from tenants.models import Tenant
 
@@ -47,6 +47,7 @@ def disable(request: HttpRequest, endpoint: WebhookEndpoint, answer: Answer) -> 
     reason=READ,
     unless=lambda endpoint: None if endpoint.disabled_reason else "It is enabled already.",
 )
+@mild
 def enable(request: HttpRequest, endpoint: WebhookEndpoint, answer: Answer) -> None:
     _switch(request, endpoint, answer.reason, "")
 
@@ -59,6 +60,7 @@ def enable(request: HttpRequest, endpoint: WebhookEndpoint, answer: Answer) -> N
     reason=READ,
     unless=lambda sent: "Its endpoint is disabled." if sent.endpoint.disabled_reason else None,
 )
+@mild
 def send_again(request: HttpRequest, sent: WebhookDelivery, answer: Answer) -> None:
     endpoints.replay(sent.endpoint, auditing.email(request), sent, answer.reason)
 
