@@ -385,7 +385,7 @@ def test_figures_are_those_of_live_runners(shift: Client, upstream: Upstream) ->
     runner((upstream, 9), seconds=-1)
     for page in (LIST, url(Upstream, "change", upstream.pk)):
         html = text(shift.get(page))
-        assert "1,005 of 2,000 (it takes 3 now)" in html and "7" in html and "11" in html and "100" in html
+        assert "1,005 of 2,000, takes 3" in html and "7" in html and "11" in html and "100" in html
     Upstream.objects.update(enabled=False)
     assert "9 of 2,000" in (html := text(shift.get(LIST))) and "draining: 9 in flight" in html
 

@@ -173,18 +173,18 @@ class UpstreamAdmin(Plain):
         """Of one that is off nothing more is granted than is in flight: that is known sooner than the figures."""
         now = upstream.health.in_flight if upstream.enabled else upstreams.slots_taken(upstream)
         takes = upstream.health.limit
-        learned = f" (it takes {takes:,} now)" if 0 < takes < upstream.max_in_flight else ""
+        learned = f", takes {takes:,}" if 0 < takes < upstream.max_in_flight else ""
         return f"{now:,} of {upstream.max_in_flight:,}{learned}"
 
-    @admin.display(description="answers, last minute")
+    @admin.display(description="answers/min")
     def answers(self, upstream: Any) -> str:
         return f"{upstream.health.answers:,}"
 
-    @admin.display(description="429s, last minute")
+    @admin.display(description="429s/min")
     def refusals(self, upstream: Any) -> str:
         return f"{upstream.health.throttled:,}"
 
-    @admin.display(description="errors, last minute")
+    @admin.display(description="errors/min")
     def errors(self, upstream: Any) -> str:
         return f"{upstream.health.errors:,}"
 
@@ -199,7 +199,7 @@ class UpstreamAdmin(Plain):
             halting = "switched off, giving up" if upstream.severed else "draining:"
             return f"{halting} {taken:,} in flight" if taken else "switched off" if upstream.severed else "off"
         if upstream.cooling_until and upstream.cooling_until > upstream.seen_at:
-            return f"resting until {upstream.cooling_until:%H:%M:%S} UTC: it failed"
+            return f"resting until {upstream.cooling_until:%H:%M:%S}"
         return "on"
 
 

@@ -140,7 +140,7 @@ class LastError(_Chosen):
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(_OfTenant):
     list_display = (
-        "event_id", "event_type", "subject", "tenant", "goes_to", "state", "attempts", "last_status", "last_error",
+        "event_id", "event_type", "state", "attempts", "last_status", "last_error", "tenant", "subject", "goes_to",
         "created_at", "next_at",
     )  # fmt: skip
     list_filter = ("state", EventType, LastError, "created_at")
