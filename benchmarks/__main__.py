@@ -26,6 +26,7 @@ SUBJECTS = (
     "upload",
     "reading",
     "pages",
+    "console",
     "first",
     "memory",
     "scaling",
@@ -71,6 +72,8 @@ def main() -> None:
             options.json.write_text(as_json(found, about))  # after each subject: a run that breaks off keeps the others
     if broken := [name for name, one in found.items() if not one.rows]:
         sys.exit(f"not measured: {', '.join(broken)}")
+    if missed := [row.what for one in found.values() for row in one.rows if row.is_counted and row.met is False]:
+        sys.exit(f"too many: {'; '.join(missed)}")  # what is counted is the same on every machine
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ class Row(NamedTuple):
         sign, bound = self.goal.split()[:2]
         return bool(_OPERATORS[sign](self.value, float(bound)))
 
+    @property
+    def is_counted(self) -> bool:
+        return self.what.startswith("queries")
+
     def cells(self) -> tuple[str, str, str, str]:
         met = {True: "yes", False: "NO", None: ""}[self.met]
         return self.what, f"{self.value:.3g}" if abs(self.value) < 100 else f"{self.value:,.0f}", self.goal, met

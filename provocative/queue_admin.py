@@ -35,7 +35,6 @@ class QueuedAdmin(_Queue):
     """Its lock is when it may be taken; who takes it moves that to when it is given to another one."""
 
     list_display = ("id", "cluster", "state", "since", "age")
-    list_filter = ("key",)
     search_fields = ("id__exact", "key__exact")
     search_help_text = "The number of a task, or the name of a cluster, whole."
     fields = readonly_fields = list_display
@@ -73,7 +72,7 @@ class TaskAdmin(_Queue):
     """Of tasks that succeed no row is kept."""
 
     list_display = ("name", "func", "cluster", "started", "stopped", "seconds", "attempt_count", "success")
-    list_filter = ("success", "cluster", "func", "stopped")
+    list_filter = ("success", "stopped")
     ordering = ("-stopped",)
     search_fields = ("id__exact", "name__exact", "func")
     search_help_text = "An id or a name, whole; a part of a function."
@@ -90,7 +89,6 @@ class ScheduleAdmin(_Queue):
     """Made by `migrate`, all of them."""
 
     list_display = ("func", "kind", "next_run", "due", "cluster", "repeats", "last")
-    list_filter = ("schedule_type", "cluster")
     ordering = ("next_run",)
     search_fields = ("id__exact", "name__exact", "func")
     search_help_text = "A number or a name, whole; a part of a function."

@@ -150,6 +150,8 @@ class AuditEvent(models.Model):
             models.Index(fields=["tenant", "-id"], name="audit_of_tenant"),
             models.Index(fields=["target", "-id"], name="audit_of_target"),
             models.Index(fields=["actor", "-id"], name="audit_of_actor"),
+            models.Index(fields=["action", "-id"], name="audit_of_action"),
+            models.Index(fields=["created_at"], name="audit_age"),
         ]
 
     def __str__(self) -> str:

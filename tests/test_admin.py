@@ -33,7 +33,7 @@ from batches.models import (
 from billing import money
 from billing.models import ChargeLine, LedgerEntry, Price
 from tenants import keys, trail
-from tenants.console import auditing
+from tenants.console import auditing, searching
 from tenants.console import pages as bases
 from tenants.models import ApiKey, Tenant, User
 from tests import rows
@@ -349,6 +349,6 @@ def test_what_is_no_id_is_nothing_that_was_chosen(root: Client, batch: Batch) ->
 
 
 def test_counting_stops(root: Client, batch: Batch, owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bases, "COUNTED", 2)
+    monkeypatch.setattr(searching, "COUNTED", 2)
     make_batches(owner.tenant, 3)
     assert root.get(url(Batch, "changelist")).context["cl"].result_count == 2

@@ -13,7 +13,8 @@ from tenants.console.pages import ReadOnly
 @admin.register(Manifest)
 class ManifestAdmin(ReadOnly):
     list_display = ("batch", "tenant", "key")
-    search_fields = ("batch__public_id", "tenant__name")
+    search_fields = ("batch__public_id__exact",)
+    search_help_text = "The id of a batch, whole."
     fields = readonly_fields = ("batch", "tenant", "key", "signed", "signature")
     unseen = ("batch__secret", "batch__step_token")
 
@@ -25,4 +26,5 @@ class ManifestAdmin(ReadOnly):
 class SigningKeyAdmin(ReadOnly):
     list_display = ("key_id", "public_key", "created_at")
     search_fields = ("key_id",)
+    is_small = True
     fields = readonly_fields = list_display

@@ -13,14 +13,16 @@ from batches.console.jobs import LONG, UNSEEN
 from batches.models import File, Result, Segment, Slice, Submission, Usage
 from billing import money
 from tenants.console.pages import ReadOnly
+from tenants.console.searching import TENANT
 
 
 @admin.register(File)
 class FileAdmin(ReadOnly):
     list_display = ("public_id", "tenant", "purpose", "filename", "bytes", "lines", "created_at", "expires_at")
-    list_filter = ("purpose", "created_at")
+    list_filter = ("created_at",)
     list_select_related = ("tenant",)
-    search_fields = ("public_id", "filename", "tenant__name", "sha256__exact")
+    search_fields = ("public_id__startswith", *TENANT)
+    search_help_text = "A file's id or how it begins, or a tenant's name."
     fields = readonly_fields = (
         "public_id", "tenant", "purpose", "filename", "bytes", "lines", "sha256", "storage_key",
         "created_at", "expires_at",
@@ -32,17 +34,16 @@ class SubmissionAdmin(ReadOnly):
     """What POSTs came to, for as long as the same ones may be sent again."""
 
     list_display = ("key", "tenant", "state", "object_id", "retry", "created_at")
-    list_filter = ("state",)
     list_select_related = ("tenant",)
-    search_fields = ("key__exact", "object_id__exact", "tenant__name")
+    search_fields = ("key__exact", *TENANT)
+    search_help_text = "A whole Idempotency-Key, or a tenant's name."
     fields = readonly_fields = (*list_display, "fingerprint", "outline")
 
 
 class _OfBatch(ReadOnly):
-    """Rows of which a batch has many: found by its id, in no order but their own."""
+    """Rows of which a batch has many: found by its id."""
 
-    sortable_by = ()
-    search_fields: ClassVar[tuple[str, ...]] = ("batch__public_id__exact",)
+    search_fields: ClassVar[Any] = ("batch__public_id__exact",)
     search_help_text = "The id of a batch, whole."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -72,9 +73,13 @@ class SegmentAdmin(_OfBatch):
 
 
 class Outcome(admin.SimpleListFilter):
+    """Of one batch's lines: no index finds those that failed among all lines."""
+
     title = parameter_name = "outcome"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        if "batch__id__exact" not in request.GET:
+            return []
         return [("delivered", "Delivered"), ("failed", "Failed"), ("flagged", "Flagged")]
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
@@ -101,8 +106,7 @@ class ResultAdmin(_OfBatch):
     def get_search_results(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
         """A custom id is searched within its batch: no index finds one among all lines."""
         batch, _, custom_id = term.strip().partition(" ")
-        if batch:
-            rows = rows.filter(batch__public_id=batch)
+        rows, _ = super().get_search_results(request, rows, batch)
         return (rows.filter(custom_id=custom_id.strip()) if custom_id else rows), False
 
     @admin.display(description="cost, USD")
@@ -116,9 +120,8 @@ class UsageAdmin(_OfBatch):
         "day", "tenant", "model", "batch", "completed", "failed", "input_tokens", "cached_tokens", "output_tokens",
         "cost_usd",
     )  # fmt: skip
-    list_filter = ("day",)
-    search_fields = ("batch__public_id__exact", "tenant__name", "model")
-    search_help_text = "The id of a batch, whole; the name of a tenant or a model."
+    search_fields = ("batch__public_id__exact", *TENANT)
+    search_help_text = "The id of a batch, whole, or a tenant's name."
     fields = readonly_fields = (*list_display, "api_key")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -17,6 +17,7 @@ from batches.models import Permit, Runner, Upstream
 from batches.probing import probe
 from tenants import clock
 from tenants.console.pages import Plain, ReadOnly
+from tenants.console.searching import TENANT
 from tenants.management.console import COLUMN
 
 COLUMNS = ("model", "base_url", "upstream_model", "kind", "tenant", "max_in_flight")
@@ -100,7 +101,8 @@ class UpstreamAdmin(Plain):
     )  # fmt: skip
     list_filter = ("enabled", "kind", "embedded", ("tenant", admin.EmptyFieldListFilter))
     list_select_related = ("tenant",)
-    search_fields = ("model", "base_url", "upstream_model", "tenant__name")
+    search_fields = ("model", "base_url", "upstream_model", *TENANT)
+    is_small = True
     readonly_fields = (*FIGURES, "embedded", "created_at", "keyed")
     autocomplete_fields = ("tenant",)
     actions = (draining.drain, draining.sever, draining.enable, draining.test_now, draining.delete)
@@ -214,6 +216,7 @@ class RunnerAdmin(ReadOnly):
     list_display = ("host", "pid", "alive_since", "lease_ends", "draining", "in_flight", "by_upstream")
     list_filter = ("draining",)
     search_fields = ("host__exact", "pid__exact")
+    is_small = True
     search_help_text = "A whole host name or process id."
     fields = readonly_fields = list_display
     unseen = ("token",)
@@ -251,6 +254,7 @@ class PermitAdmin(ReadOnly):
 
     list_display = ("upstream", "runner", "may_have", "would_have")
     list_filter = ("upstream__kind",)
+    is_small = True
     search_fields = ("upstream__model", "upstream__base_url", "runner__host__exact")
     fields = readonly_fields = list_display
 

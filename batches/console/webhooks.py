@@ -7,16 +7,16 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from batches.core import webhooks
-from batches.models import Batch, WebhookDelivery, WebhookEndpoint
+from batches.models import WebhookDelivery, WebhookEndpoint
 from batches.webhooks import addresses, endpoints
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks, mild
 from tenants.console.pages import ReadOnly
+from tenants.console.searching import TENANT
 from tenants.models import Tenant
 
 SECRETS = ("secret", "previous_secret")
 READ = "The tenant's people read it."
-FOUND = 200  # tenants of a name
 ERRORS = (
     "http_status", "redirect", "timeout", "connection_failed", "tls_failed", "invalid_response", "name_not_resolved",
     "address_not_allowed", "https_required", "invalid_url", "endpoint_disabled", "sender_died", "sender_failed",
@@ -66,16 +66,7 @@ def send_again(request: HttpRequest, sent: WebhookDelivery, answer: Answer) -> N
 
 
 class _OfTenant(ReadOnly):
-    """Rows of tenants, found by a whole id or the tenant's name. No filter guesses at the path of an address."""
-
-    search_fields = ("public_id",)  # so that there is a field; get_search_results does it
-
-    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-        raise NotImplementedError
-
-    def get_search_results(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
-        term = term.strip()
-        return (self.found(rows, term) if term else rows), False
+    """Rows of tenants. No filter guesses at the path of an address."""
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return not lookup.startswith(("url", "endpoint__url")) and super().lookup_allowed(lookup, value, request)
@@ -85,10 +76,6 @@ class _OfTenant(ReadOnly):
         return tenant
 
 
-def _named(term: str) -> list[int]:
-    return list(Tenant.objects.filter(name__icontains=term).values_list("pk", flat=True)[:FOUND])
-
-
 @admin.register(WebhookEndpoint)
 class WebhookEndpointAdmin(_OfTenant):
     """An address without its path, which may be a secret of the tenant's."""
@@ -96,16 +83,15 @@ class WebhookEndpointAdmin(_OfTenant):
     list_display = ("public_id", "tenant", "leads_to", "event_types", "is_enabled", "disabled_reason", "created_at")
     list_filter = ("disabled_reason", "created_at")
     list_select_related = ("tenant",)
+    search_fields = ("public_id__exact", *TENANT)
     search_help_text = "A whole id, or a tenant's name."
+    is_small = True
     fields = readonly_fields = (
         "public_id", "tenant", "name", "leads_to", "event_types", "is_enabled", "disabled_reason", "previous_until",
         "created_at", "updated_at",
     )  # fmt: skip
     actions = (disable, enable)
     unseen = SECRETS
-
-    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-        return rows.filter(public_id=term) if term.startswith("we_") else rows.filter(tenant_id__in=_named(term))
 
     @admin.display(description="address")
     def leads_to(self, endpoint: Any) -> str:
@@ -144,7 +130,8 @@ class WebhookDeliveryAdmin(_OfTenant):
         "created_at", "next_at",
     )  # fmt: skip
     list_filter = ("state", EventType, LastError, "created_at")
-    search_help_text = "A whole id, of an event, an endpoint or a batch; or a tenant's name."
+    search_fields = ("event_id__exact", "subject__exact", "endpoint__public_id__exact", *TENANT)
+    search_help_text = "The whole id of an event, a batch or an endpoint; or a tenant's name."
     fields = readonly_fields = (*list_display, "last_at")
     actions = (send_again,)
     unseen = ("lease_token", *(f"endpoint__{secret}" for secret in SECRETS))
@@ -154,17 +141,6 @@ class WebhookDeliveryAdmin(_OfTenant):
 
     def target_of(self, obj: Any) -> str:
         return str(obj.event_id)
-
-    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-        """By the index of endpoints, but for an event's id: that is looked for in the 30 days that are kept."""
-        if term.startswith("evt_"):
-            return rows.filter(event_id=term)
-        if term.startswith("we_"):
-            return rows.filter(endpoint__public_id=term)
-        if term.startswith("batch_"):
-            tenants = list(Batch.objects.filter(public_id=term).values_list("tenant_id", flat=True))
-            return rows.filter(endpoint__tenant_id__in=tenants, subject=term)
-        return rows.filter(endpoint__tenant_id__in=_named(term))
 
     @admin.display(description="endpoint", ordering="endpoint")
     def goes_to(self, delivery: Any) -> str:

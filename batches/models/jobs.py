@@ -45,6 +45,7 @@ class File(models.Model):
 
     class Meta:
         indexes = [
+            models.Index(fields=["created_at"], name="file_age"),
             models.Index(
                 fields=["expires_at"], name="file_expiring", condition=Q(expires_at__isnull=False, deleted_at=None)
             ),
@@ -151,6 +152,7 @@ class Batch(models.Model):
             ("break_glass", "Can look at prompts and answers, with a reason"),
         ]
         indexes = [
+            models.Index(fields=["created_at"], name="batch_age"),
             models.Index(fields=["tenant", "-id"], name="batch_of_tenant"),
             models.Index(fields=["tenant", "ended_at"], name="batch_promised", condition=Q(sla_met__isnull=False)),
             models.Index(fields=["ended_at", "sla_met"], name="batch_kept", condition=Q(sla_met__isnull=False)),

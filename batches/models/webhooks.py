@@ -73,6 +73,10 @@ class WebhookDelivery(models.Model):
         indexes = [
             models.Index(fields=["endpoint", "-id"], name="delivery_of_endpoint"),
             models.Index(fields=["next_at"], name="delivery_due", condition=Q(state="pending")),
+            models.Index(fields=["state", "id"], name="delivery_undone", condition=Q(state__in=("pending", "failed"))),
+            models.Index(fields=["event_id"], name="delivery_of_event"),
+            models.Index(fields=["subject"], name="delivery_of_subject"),
+            models.Index(fields=["created_at"], name="delivery_age"),
         ]
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ from billing.models import Customer
 from tenants import clock
 from tenants.console import auditing
 from tenants.console.pages import ReadOnly
+from tenants.console.searching import TENANT
 from tenants.models import Tenant
 
 STANDING = ("credits_usd", "owed_usd", "charged_usd", "own_discount")
@@ -40,7 +41,8 @@ class CustomerAdmin(auditing.Untold, ReadOnly):
     list_display = ("tenant", "prepaid", "limit_usd", "can_pay", "past_due_since")
     list_filter = ("prepaid", "can_pay", ("past_due_since", admin.EmptyFieldListFilter))
     list_select_related = ("tenant",)
-    search_fields = ("tenant__name", "stripe_id__exact")
+    search_fields = ("stripe_id__exact", *TENANT)
+    is_small = True
     autocomplete_fields = ("tenant",)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:

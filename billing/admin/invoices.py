@@ -15,6 +15,7 @@ from billing.stripe import sending
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks
 from tenants.console.pages import ReadOnly
+from tenants.console.searching import TENANT
 from tenants.models import Tenant
 
 READ = "Its note, which the tenant's people read: "
@@ -86,7 +87,7 @@ class InvoiceAdmin(ReadOnly):
     list_display = ("public_id", "tenant", "month", "total_usd", "status", "sent_at", "send_error")
     list_filter = ("status", "month")
     list_select_related = ("tenant",)
-    search_fields = ("public_id__exact", "tenant__name", "stripe_id__exact")
+    search_fields = ("public_id__exact", "stripe_id__exact", *TENANT)
     search_help_text = "A whole id, here or at Stripe; or a tenant's name."
     fields = readonly_fields = (
         "public_id", "tenant", "month", "total_usd", "due_usd", "sums", "status", "created_at", "settled_at",
@@ -134,4 +135,4 @@ class InvoiceAdmin(ReadOnly):
 class InvoicedEntryAdmin(ReadOnly):
     list_display = fields = readonly_fields = ("entry", "invoice")
     list_select_related = ("entry", "invoice")
-    search_fields = ("entry__reference", "invoice__public_id")
+    search_fields = ("entry__reference__exact", "invoice__public_id__exact")

@@ -15,6 +15,7 @@ from billing.models import Price, TenantDiscount
 from tenants import admission, clock
 from tenants.console import auditing
 from tenants.console.pages import ReadOnly
+from tenants.console.searching import TENANT
 from tenants.models import Tenant
 
 ASKED = ("seen", "sure")
@@ -124,6 +125,7 @@ class PriceAdmin(VersionAdmin):
     list_display = ("model", "now", "input_usd", "cached_input_usd", "output_usd", "percent", "effective_at")
     search_fields = ("model",)
     readonly_fields = list_display
+    is_small = True
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("billing.add_price")
@@ -206,7 +208,8 @@ class TenantDiscountAdmin(VersionAdmin):
     of = "tenant"
     list_display = ("tenant", "now", "percent", "effective_at")
     list_select_related = ("tenant",)
-    search_fields = ("tenant__name",)
+    search_fields = TENANT
+    is_small = True
     autocomplete_fields = ("tenant",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -71,6 +71,8 @@ class LedgerEntry(models.Model):
         ]
         indexes = [
             models.Index(fields=["tenant", "created_at"], name="ledger_of_tenant"),
+            models.Index(fields=["reference"], name="ledger_of_reference"),
+            models.Index(fields=["created_at"], name="ledger_age"),
             models.Index(
                 fields=["tenant"], name="ledger_of_credits", condition=Q(debit="credits") | Q(credit="credits")
             ),

@@ -1,17 +1,26 @@
 """Choices among many rows, which a field looks up as one types."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.http import HttpRequest
 
-DIGITS = 18  # of a row's number
+from tenants.console.searching import DIGITS
 
 
 class Chosen(AutocompleteSelect):
-    """What is no number is no choice; Django's own would ask the database for it, in vain."""
+    """A choice among many. What is no number is no choice; Django's own would ask the database for it, in vain.
+
+    `known` are the words of what was read already, by its number.
+    """
+
+    known: Mapping[str, str] = MappingProxyType({})
 
     def optgroups(self, name: str, value: Any, attrs: Any = None) -> Any:
+        if value and all(str(each) in self.known for each in value):
+            return [(None, [self.create_option(name, each, self.known[str(each)], True, 0) for each in value], 0)]
         numbers = [each for each in value if str(each).isascii() and str(each).isdigit() and len(str(each)) <= DIGITS]
         return super().optgroups(name, numbers, attrs)
 

@@ -10,6 +10,7 @@ from tenants import keys
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks
 from tenants.console.pages import ReadOnly
+from tenants.console.searching import TENANT
 from tenants.models import ApiKey
 
 
@@ -28,8 +29,9 @@ def revoke(request: HttpRequest, key: ApiKey, answer: Answer) -> None:
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnly):
     list_display = ("prefix", "tenant", "name", "scopes", "created_at", "last_used_at", "expires_at", "revoked_at")
-    list_filter = (("revoked_at", admin.EmptyFieldListFilter), "created_at", "last_used_at")
-    search_fields = ("prefix", "name", "tenant__name")
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter), "created_at")
+    search_fields = ("prefix__startswith", *TENANT)
+    search_help_text = "How a key begins, or a tenant's name."
     fields = readonly_fields = (
         "tenant", "name", "prefix", "scopes", "created_at", "last_used_at", "rotated_at", "expires_at", "revoked_at",
     )  # fmt: skip

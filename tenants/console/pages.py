@@ -5,32 +5,19 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
 from django.db.models import IntegerField, Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.functional import cached_property
 from django.utils.http import urlencode
 
 from tenants.console import asking
 from tenants.console.auditing import Audited
-from tenants.console.choosing import DIGITS, Choosing
-
-COUNTED = 10_000  # rows; beyond this a list is searched, not paged
-
-
-class CappedPaginator(Paginator):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Counts no further than COUNTED: to count a table of millions would take longer than to show the page."""
-
-    @cached_property
-    def count(self) -> int:
-        rows: Any = self.object_list
-        counted: int = rows.order_by()[:COUNTED].count()
-        return counted
+from tenants.console.choosing import Choosing
+from tenants.console.searching import DIGITS, Searched
 
 
-class Plain(Choosing, Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
+class Plain(Choosing, Searched, Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
     """Newest first, cheap lists; a change writes only the columns that were changed, and is on the trail.
 
     `unseen` names columns that no page selects, shows or filters by (a filter would let them be guessed). What an
@@ -39,10 +26,6 @@ class Plain(Choosing, Audited, admin.ModelAdmin):  # type: ignore[type-arg]  # g
 
     unseen: tuple[str, ...] = ()
     ordering = ("-pk",)
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # a count of the whole table for each choice of a filter
-    paginator = CappedPaginator
-    list_per_page = 50
     change_form_template = "admin/row.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -80,6 +80,7 @@ class PersonAdmin(_ForSuperusers, UserAdmin):  # type: ignore[type-arg]  # gener
     form, add_form = UserForm, NewUserForm
     noun = "person"
     actions = (reset_factors,)
+    is_small = True
     list_display = ("email", "first_name", "last_name", "is_active", "is_staff", "is_superuser", "last_login")
     list_filter = ("is_active", "is_staff", "is_superuser")
     search_fields = ("email", "first_name", "last_name")
@@ -124,4 +125,5 @@ class RoleAdmin(_ForSuperusers, GroupAdmin):
     """Sets of permissions for staff who are not superusers."""
 
     noun = "group"
+    is_small = True
     list_display = ("name",)

@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from tenants import admission, trail
@@ -11,6 +12,7 @@ from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks, mild
 from tenants.console.choosing import Choosing
 from tenants.console.pages import Plain, ReadOnly
+from tenants.console.searching import TENANT
 from tenants.models import Invitation, Membership, Tenant
 
 READ = "The tenant's people read it."
@@ -24,10 +26,24 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
         )  # fmt: skip
 
 
+class PlaceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
+    """One of many in line: the person is read with the rest."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk and "user" in self.fields:
+            choice: Any = self.fields["user"].widget
+            choice.widget.known = {str(self.instance.user_id): str(self.instance.user)}
+
+
 class MembershipInline(Choosing, admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs alone
     model = Membership
+    form = PlaceForm
     autocomplete_fields = ("user",)
     extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("user", "tenant")
 
 
 def _suspend(request: HttpRequest, tenant: Tenant, suspended: bool, reason: str) -> None:
@@ -70,9 +86,11 @@ class TenantAdmin(auditing.AuditedPlaces, Plain):
 
     form = TenantForm
     noun = "tenant"
+    is_small = True
     list_display = ("name", "plan", "limit", "weight", "reserved_slots", "suspended", "created_at")
     list_filter = ("plan", "suspended", "created_at")
     search_fields = ("name", "public_id__exact")
+    search_help_text = "A part of the name, or the whole id."
     fields = (*TenantForm.Meta.fields, "suspended", "public_id", "created_at")
     readonly_fields = ("suspended", "public_id", "created_at")
     inlines = (MembershipInline,)
@@ -97,10 +115,12 @@ class TenantAdmin(auditing.AuditedPlaces, Plain):
 
 @admin.register(Membership)
 class MembershipAdmin(auditing.AuditedPlace, Plain):
+    is_small = True
     list_display = ("user", "tenant", "role")
     list_filter = ("role",)
     list_select_related = ("tenant", "user")
-    search_fields = ("user__email", "tenant__name")
+    search_fields = ("user__email", *TENANT)
+    search_help_text = "A part of a person's e-mail address, or of a tenant's name."
     fields = ("tenant", "user", "role")
     autocomplete_fields = ("tenant", "user")
 
@@ -112,6 +132,8 @@ class InvitationAdmin(ReadOnly):
     list_display = ("email", "tenant", "role", "invited_by", "created_at", "expires_at", "closed_at", "accepted")
     list_filter = (("closed_at", admin.EmptyFieldListFilter), "role", "created_at")
     list_select_related = ("tenant",)
-    search_fields = ("email", "tenant__name")
+    search_fields = ("email", *TENANT)
+    search_help_text = "A part of an e-mail address, or of a tenant's name."
+    is_small = True
     fields = readonly_fields = list_display
     unseen = ("digest",)
