@@ -27,11 +27,10 @@ PLACES = ("Acme Research", "Globex", "Initech Laboratories for Applied Machine L
 
 
 class Asking(NamedTuple):
-    """A page that asks: the list that its action stands in, the action, the page of a row."""
+    """A page that asks: the list that its action stands in, the action, a row."""
 
     address: str
     action: str
-    row: str
     pk: str
 
 
@@ -106,7 +105,7 @@ def addresses(patterns: Any, prefix: str = "/admin/", pk: str = "") -> Iterator[
         path = prefix + str(pattern.pattern)
         if NAMELESS.search(path):
             continue
-        for variable in ("<path:object_id>", "<id>"):
+        for variable in ("<path:object_id>", "<int:pk>", "<id>"):
             path = path.replace(variable, pk)
         if isinstance(pattern, URLPattern):
             assert "<" not in path or pattern.name == "view_on_site", f"the gallery has nothing for {path}"
@@ -141,6 +140,5 @@ def asking(root: User) -> Iterator[Asking]:
     for model, options in admin.site._registry.items():
         actions: dict[str, Any] = options.get_actions(request)
         for name, (action, _, _) in actions.items():
-            if hasattr(action, "asked"):
-                lists = rows.url(model, "changelist")
-                yield Asking(lists, name, rows.url(model, "change", pk := _row(lists)), pk)
+            if hasattr(action, "asked") and action.asked.says:  # what asks nothing has no page
+                yield Asking(lists := rows.url(model, "changelist"), name, _row(lists))

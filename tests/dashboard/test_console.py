@@ -92,9 +92,11 @@ def some() -> tuple[str, ...]:
 
 
 def asked(tab: Tab, ask: Asking) -> list[str]:
-    """What is wrong with a page that asks, come to by the button on a row's page."""
-    tab.open(ask.row)
-    tab.page.click(f"button.row-action[value={ask.action}]")
+    """What is wrong with a page that asks about a row of a list."""
+    tab.open(ask.address)
+    tab.page.check(f"input.action-select[value='{ask.pk}']")
+    tab.page.select_option("select[name=action]", ask.action)
+    tab.page.click(".actions button[type=submit]")
     return seen(tab, named(f"{ask.address}ask/{ask.action}"))
 
 
