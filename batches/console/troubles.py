@@ -3,7 +3,18 @@
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Case, CharField, Count, Q, QuerySet, Value, When
+from django.db.models import (
+    Case,
+    CharField,
+    Count,
+    ExpressionWrapper,
+    IntegerField,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
 
 from batches import expecting
 from batches.core import caps
@@ -14,6 +25,7 @@ ATTEMPTS = 3  # of a step or of a delivery: no accident any more
 QUIET = timedelta(minutes=15)  # longer than what is in flight may take to end
 STAMPS = ("in_progress_at", "last_result_at", "cancelling_at", "expiring_at", "finalizing_at")
 DAY = timedelta(days=1)
+RECENT = 4096  # latest deliveries, among which those that were given up are counted
 
 
 class Troubles(NamedTuple):
@@ -26,7 +38,7 @@ class Troubles(NamedTuple):
     steps: int = 0  # being validated or finalized at this moment
     gone: int = 0  # endpoints that were disabled since they answered 410
     retried: int = 0  # deliveries that failed ATTEMPTS times, and are tried again
-    undelivered: int = 0  # given up in the last day
+    undelivered: int = 0  # of the latest RECENT, given up in the last day
 
 
 def stuck(now: datetime) -> Q:
@@ -50,7 +62,10 @@ def troubles(now: datetime) -> Troubles:
         default=Value("others"),
         output_field=CharField(),
     )
-    failed = WebhookDelivery.objects.filter(state=WebhookDelivery.State.FAILED, last_at__gte=now - DAY)
+    newest = Subquery(WebhookDelivery.objects.order_by("-pk").values("pk")[:1])
+    floor = ExpressionWrapper(newest - Value(RECENT), output_field=IntegerField())
+    latest = WebhookDelivery.objects.filter(pk__gt=floor)  # nothing leads to those that failed: no scan of them all
+    failed = latest.filter(state=WebhookDelivery.State.FAILED, last_at__gte=now - DAY)
     pending = WebhookDelivery.objects.filter(state=WebhookDelivery.State.PENDING, attempts__gte=ATTEMPTS)
     gone = WebhookEndpoint.objects.filter(disabled_reason=WebhookEndpoint.Disabled.GONE)
     rows = _counted(active, kind).union(
