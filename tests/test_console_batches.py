@@ -6,7 +6,7 @@ from html import unescape
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -256,6 +256,26 @@ def test_a_batch_is_found(operations: Client, owner: Person, outsider: Person) -
         assert found(operations, q=term) == {batch.public_id for batch in wanted}, term
 
 
+def test_the_list_counts_nothing_for_its_filters(operations: Client, owner: Person) -> None:
+    make_batches(owner.tenant, 3, status="in_progress")
+    with CaptureQueriesContext(connection) as captured:
+        html = text(operations.get(LIST, {"_facets": "True"}))
+    assert len(captured) <= MOST_QUERIES and "Show counts" not in html
+
+
+def test_the_list_says_how_they_stand(operations: Client, owner: Person) -> None:
+    now = clock.now()
+    make_batches(owner.tenant, status="in_progress", paused_reason="operator", deadline=now + timedelta(hours=3))
+    make_batches(owner.tenant, status="in_progress", raised=True, expected_at=now + timedelta(hours=9), failed=2)
+    make_batches(owner.tenant, status="completed", ended_at=now - timedelta(hours=2), sla_met=False)
+    html = text(operations.get(LIST))
+    for words in (
+        "Paused: by the operator", "due in 2 h 59 min", "In progress, its priority raised", "2 of 10, 2 failed",
+        "its deadline has passed, at risk", "2 h ago, 24 hours missed",
+    ):  # fmt: skip
+        assert words in html, words
+
+
 def test_troubles_are_filtered(operations: Client, owner: Person) -> None:
     late: dict[str, Any] = {"deadline": clock.now() + timedelta(minutes=5)}
     fine: dict[str, Any] = {"deadline": clock.now() + timedelta(hours=20)}
@@ -298,3 +318,27 @@ def test_names_are_escaped(operations: Client, owner: Person) -> None:
     data = {"action": "cancel", "_selected_action": [batch.pk]}
     for answer in (operations.get(page(batch)), operations.get(LIST), operations.post(LIST, data)):
         assert "<script>alert" not in answer.content.decode()
+
+
+INDEXED = [
+    ({"q": "batch_1234"}, "public_id"), ({"status__exact": "in_progress"}, "batch_active"),
+    ({"status__exact": "failed"}, "batch_undelivered"), ({"trouble": "missed"}, "batch_missed"),
+    *(({"trouble": trouble}, "batch_active") for trouble in ("stuck", "late", "paused", "raised")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("query", "index"), INDEXED)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="its plans")
+def test_what_is_looked_for_is_read_by_an_index(
+    operations: Client, owner: Person, query: dict[str, str], index: str
+) -> None:
+    """That it can be: with a few rows PostgreSQL reads them all, unless it is told not to."""
+    make_batches(owner.tenant, 3, status="in_progress")
+    with CaptureQueriesContext(connection) as captured:
+        operations.get(LIST, query)
+    (counting,) = [each["sql"] for each in captured if "COUNT(" in each["sql"] and '"batches_batch"' in each["sql"]]
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {counting}")
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert index in plan and "Seq Scan on batches_batch" not in plan, plan

@@ -33,10 +33,12 @@ class Question(forms.Form):
         max_length=512,
         required=False,
         strip=False,
-        label="or custom_id",
+        label="Or custom_id",
+        widget=forms.TextInput(attrs={"size": 60}),
         help_text="Of a line that has a result; of several the first.",
     )
     reason = forms.CharField(
+        widget=forms.TextInput(attrs={"size": 60}),
         min_length=SHORTEST,
         max_length=LONGEST,
         help_text="The tenant's people read it on their audit trail, with your e-mail address and which line it was.",
@@ -64,7 +66,7 @@ def look(request: HttpRequest, pk: int, *, admin: Any) -> HttpResponse:
         "title": f"A line of {batch.public_id}",
         "opts": admin.opts,
         "batch": batch,
-        "form": form,
+        "form": Question() if "panels" in shown else form,  # each line is asked for by itself
         **shown,
     }
     request.current_app = admin.admin_site.name

@@ -1,12 +1,13 @@
 """Batches: what a shift sees of them and does to them. Nothing is edited: they change through their lifecycle."""
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import BooleanField, ExpressionWrapper, QuerySet
 from django.http import HttpRequest
 from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.text import Truncator
 
@@ -32,10 +33,7 @@ def _shown(text: str) -> str:
 class BatchAdmin(ReadOnly):
     """A batch's status changes through its lifecycle alone: what staff may do is in levers.py."""
 
-    list_display = (
-        "public_id", "status", "paused_reason", "completed", "failed", "total", "tenant", "model", "cost_usd",
-        "created_at", "expected_at", "at_risk", "ended_at",
-    )  # fmt: skip
+    list_display = ("public_id", "tenant", "state", "progress", "end", "model", "cost_usd", "created_at")
     list_filter = ("status", finding.Trouble, "created_at")
     search_fields = ("public_id",)
     search_help_text = finding.HELP
@@ -45,47 +43,31 @@ class BatchAdmin(ReadOnly):
         "results_file", "output_file", "error_file", "receipts_file", "rows", "on_invalid_line", "max_cost_usd",
         "max_error_rate",
         "metadata_shown", "errors_shown", "created_at", "deadline", "expected_at", "waiting_reason", "at_risk",
-        "in_progress_at",
+        "in_progress_at", "last_result_at",
         "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
         "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "reserved_usd",
         "rates_shown", "held_back", "sla_met", "sla_credit_usd",
     )  # fmt: skip
     fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    "public_id", "tenant", "api_key", "status", "paused_reason", "raised", "endpoint", "model",
-                    "retried", "rows",
-                )
-            },
-        ),
-        ("Progress", {"fields": ("total", "completed", "failed", "wasted", "waiting_reason", "errors_shown")}),
-        ("Files", {"fields": ("input_file", "results_file", "output_file", "error_file", "receipts_file")}),
-        (
-            "Tokens and cost",
-            {
-                "fields": (
-                    "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "reserved_usd", "rates_shown",
-                )
-            },
-        ),
-        (
-            "Times",
-            {
-                "fields": (
-                    "created_at", "deadline", "expected_at", "at_risk", "in_progress_at", "cancelling_at",
-                    "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts",
-                )
-            },
-        ),
-        ("24 hours", {"fields": ("held_back", "sla_met", "sla_credit_usd")}),
-        ("Sent by the tenant", {"fields": ("on_invalid_line", "max_cost_usd", "max_error_rate", "metadata_shown")}),
+        (None, {"fields": (("public_id", "tenant", "api_key"), ("status", "paused_reason", "raised"),
+            ("endpoint", "model"), ("retried", "rows"))}),
+        ("Progress", {"fields": (("total", "completed", "failed", "wasted"), "waiting_reason", "errors_shown")}),
+        ("Files", {"fields": (("input_file", "results_file"), ("output_file", "error_file"), "receipts_file")}),
+        ("Tokens and cost", {"fields": (("input_tokens", "cached_tokens", "output_tokens"),
+            ("cost_usd", "reserved_usd"), "rates_shown")}),
+        ("Times", {"fields": (("created_at", "in_progress_at", "last_result_at"),
+            ("deadline", "expected_at", "at_risk"),
+            ("cancelling_at", "expiring_at"), ("finalizing_at", "ended_at"), ("step_until", "step_attempts"))}),
+        ("24 hours", {"fields": (("held_back", "sla_met", "sla_credit_usd"),)}),
+        ("Sent by the tenant", {"fields": (("on_invalid_line", "max_cost_usd", "max_error_rate"), "metadata_shown")}),
     )  # fmt: skip
     sortable_by = ()
     change_form_template = "admin/batches/batch/page.html"
     actions = (levers.cancel, levers.pause, levers.go_on, levers.raise_priority, levers.lower_priority, levers.retry)
     unseen = UNSEEN
+
+    class Media:
+        css: ClassVar[dict[str, tuple[str, ...]]] = {"all": ("css/console_batches.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         risk = ExpressionWrapper(expecting.at_risk(clock.now()), BooleanField())
@@ -124,6 +106,18 @@ class BatchAdmin(ReadOnly):
 
     def told(self, row: Any) -> str:
         return levers.told(row)
+
+    @admin.display(description="state")
+    def state(self, batch: Batch) -> str:
+        return panel.state(batch)
+
+    @admin.display(description="lines done")
+    def progress(self, batch: Batch) -> str:
+        return panel.done(batch)
+
+    @admin.display(description="end")
+    def end(self, batch: Any) -> str:
+        return panel.end(batch, timezone.now())
 
     @admin.display(description="SLA credit, USD")
     def sla_credit_usd(self, batch: Batch) -> str:

@@ -20,7 +20,7 @@ from tenants import trail
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks, slow
 
-REASON = "Of a batch its tenant's people read it, on their audit trail."
+REASON = "The tenant's people read it, on their audit trail."
 SOON = timedelta(hours=1)
 MOST_RETRIES = 20  # at once: each copies its lines
 ENDED = "It has ended: it is {}."

@@ -34,8 +34,8 @@ def _rows(batch: Batch, how: How) -> list[Row]:
     active = batch.status in ACTIVE
     reason = serializers.waiting_reason(batch.waiting_reason) if active else None
     return [
-        Row("State", _state(batch)),
-        Row("Lines", _lines(batch)),
+        Row("State", state(batch)),
+        Row("Lines done", done(batch)),
         Row("Last result", _last(batch, how.now)),
         Row("Waits, as its tenant reads it", reason["message"] if reason else ""),
         Row("Should end", looks.expected(batch, how.now) or ("nobody can tell" if active else "")),
@@ -47,7 +47,8 @@ def _rows(batch: Batch, how: How) -> list[Row]:
     ]
 
 
-def _state(batch: Batch) -> str:
+def state(batch: Batch) -> str:
+    """In words, with what holds it back."""
     words = looks.label(batch)
     if batch.paused_reason:
         words += f": {looks.PAUSES.get(batch.paused_reason, batch.paused_reason)}"
@@ -56,9 +57,21 @@ def _state(batch: Batch) -> str:
     return words + (", its tenant suspended" if batch.tenant.suspended else "")
 
 
-def _lines(batch: Batch) -> str:
-    failed = f", {batch.failed:,} of them failed" if batch.failed else ""
-    return f"{batch.completed + batch.failed:,} of {batch.total:,} done{failed}"
+def done(batch: Batch) -> str:
+    """How many of its lines, and how many of these failed."""
+    failed = f", {batch.failed:,} failed" if batch.failed else ""
+    return f"{batch.completed + batch.failed:,} of {batch.total:,}{failed}"
+
+
+def end(batch: Any, now: datetime) -> str:
+    """When it ended, or is due, for a list."""
+    if batch.ended_at:
+        missed = ", 24 hours missed" if batch.sla_met is False else ""
+        return f"{looks.lasted((now - batch.ended_at).total_seconds())} ago{missed}"
+    left = (batch.deadline - now).total_seconds()
+    due = f"due in {looks.lasted(left)}" if left > 0 else "its deadline has passed"
+    soon = looks.expected(batch, now)
+    return (f"ends {soon}, " if soon else "") + due + (", at risk" if batch.risk else "")
 
 
 def _last(batch: Batch, now: datetime) -> str:

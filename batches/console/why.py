@@ -199,4 +199,5 @@ def _failures(batch: Batch) -> Iterable[Failure]:
         found = []
     for cause, code, status, count in found[:TOLD]:
         meaning = codes.meaning(code, status)
-        yield Failure(cause, count, meaning.cause if meaning else "", meaning.cure if meaning else "")
+        why, cure = (meaning.cause, meaning.cure) if meaning else ("", "")
+        yield Failure(cause, count, why.replace("`", ""), cure.replace("`", ""))
