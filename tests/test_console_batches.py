@@ -86,6 +86,7 @@ def test_the_page_that_asks_costs_the_same_for_many(operations: Client, owner: P
     assert len(many) == len(few)
 
 
+@pytest.mark.sqlite_only
 def test_a_cancelled_batch_is_on_its_tenants_trail(operations: Client, owner: Person, witness: Witness) -> None:
     batch = submit(owner, numbered(3))
     assert "Cancel: done to 1 batch" in act(operations, "cancel", batch)
@@ -97,6 +98,7 @@ def test_a_cancelled_batch_is_on_its_tenants_trail(operations: Client, owner: Pe
     assert not Submission.objects.exists()  # its POST sent again is a new one: its id has arrived
 
 
+@pytest.mark.sqlite_only
 def test_a_reason_is_asked_for(operations: Client, owner: Person) -> None:
     [batch] = make_batches(owner.tenant, status="in_progress")
     for action in ("cancel", "pause"):
@@ -123,6 +125,7 @@ def test_staff_pause_and_let_go_on(operations: Client, owner: Person, witness: W
     ]  # fmt: skip
 
 
+@pytest.mark.sqlite_only
 def test_a_tenants_own_pause_is_not_for_staff_to_end(operations: Client, owner: Person, witness: Witness) -> None:
     batch = paused(owner)
     assert "it is its tenant's to resume" in asked(operations, "go_on", batch)
@@ -131,6 +134,7 @@ def test_a_tenants_own_pause_is_not_for_staff_to_end(operations: Client, owner: 
     assert batch.paused_reason == "max_cost_usd" and not AuditEvent.objects.filter(tenant=owner.tenant).exists()
 
 
+@pytest.mark.sqlite_only
 def test_a_batch_that_ends_meanwhile_is_left_alone(
     operations: Client, owner: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +151,7 @@ def test_a_batch_that_ends_meanwhile_is_left_alone(
     assert not AuditEvent.objects.exists()
 
 
+@pytest.mark.sqlite_only
 def test_a_batch_is_raised_and_lowered(operations: Client, owner: Person, witness: Witness) -> None:
     batch = submit(owner, numbered(3))
     assert "no deadline is put in danger" in asked(operations, "raise_priority", batch)
@@ -203,6 +208,7 @@ def test_one_answer_makes_one_retry(operations: Client, owner: Person, witness: 
     assert Batch.objects.filter(retry_of=batch).count() == 2
 
 
+@pytest.mark.sqlite_only
 def test_only_what_has_something_left_is_run_again(operations: Client, owner: Person) -> None:
     fields: Any
     for fields, why in (
@@ -216,12 +222,14 @@ def test_only_what_has_something_left_is_run_again(operations: Client, owner: Pe
     assert Batch.objects.count() == 3 and not AuditEvent.objects.exists()
 
 
+@pytest.mark.sqlite_only
 def test_few_are_run_again_at_once(operations: Client, owner: Person) -> None:
     rows = make_batches(owner.tenant, levers.MOST_RETRIES + 1, status="cancelled")
     answer = operations.post(LIST, {"action": "retry", "_selected_action": [row.pk for row in rows]}, follow=True)
     assert f"more than {levers.MOST_RETRIES} at once" in text(answer)
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     ("group", "may"),
     [("billing", set()), ("support", {"cancel", "pause"}), ("operations", {"cancel", "pause", "raise_priority"})],
@@ -256,6 +264,7 @@ def test_a_batch_is_found(operations: Client, owner: Person, outsider: Person) -
         assert found(operations, q=term) == {batch.public_id for batch in wanted}, term
 
 
+@pytest.mark.sqlite_only
 def test_the_list_counts_nothing_for_its_filters(operations: Client, owner: Person) -> None:
     make_batches(owner.tenant, 3, status="in_progress")
     with CaptureQueriesContext(connection) as captured:
@@ -263,6 +272,7 @@ def test_the_list_counts_nothing_for_its_filters(operations: Client, owner: Pers
     assert len(captured) <= MOST_QUERIES and "Show counts" not in html
 
 
+@pytest.mark.sqlite_only
 def test_the_list_says_how_they_stand(operations: Client, owner: Person) -> None:
     now = clock.now()
     make_batches(owner.tenant, status="in_progress", paused_reason="operator", deadline=now + timedelta(hours=3))
@@ -305,12 +315,14 @@ def test_what_stands_still_is_stuck(operations: Client, owner: Person) -> None:
         assert bool(found(operations, trouble="stuck")) is is_stuck, fields
 
 
+@pytest.mark.sqlite_only
 def test_every_commit_says_when(owner: Person, witness: Witness, work: Work) -> None:
     began = clock.now()
     batch = ended(owner, work, numbered(3))
     assert batch.last_result_at is not None and began <= batch.last_result_at <= clock.now()
 
 
+@pytest.mark.sqlite_only
 def test_names_are_escaped(operations: Client, owner: Person) -> None:
     Tenant.objects.filter(pk=owner.tenant.pk).update(name=NAUGHTY)
     fields: Any = {"filename": NAUGHTY, "model": NAUGHTY, "metadata": f'{{"a": "{NAUGHTY}"}}', "errors": NAUGHTY}

@@ -69,6 +69,7 @@ def test_nobody_serves_the_model(shift: Client, owner: Person) -> None:
     assert f"failed and rests: look whether #{two.pk} answers" in said and "resting until" in said
 
 
+@pytest.mark.sqlite_only
 def test_a_tenants_own_upstream_takes_the_place_of_the_shared(shift: Client, owner: Person, outsider: Person) -> None:
     runner()
     batch = running(owner.tenant)
@@ -80,6 +81,7 @@ def test_a_tenants_own_upstream_takes_the_place_of_the_shared(shift: Client, own
     assert f"No enabled upstream of its tenant's own serves 'm': enable #{own.pk}" in said and "shared" not in said
 
 
+@pytest.mark.sqlite_only
 def test_nobody_runs_it(shift: Client, owner: Person) -> None:
     Upstream.objects.create(model="m", base_url="http://up/v1")
     batch = running(owner.tenant)
@@ -104,6 +106,7 @@ def test_who_holds_its_slices(shift: Client, owner: Person) -> None:
     assert "1 slice: their runners died twice" in said and "Suspects 1 slice, sent line by line" in said
 
 
+@pytest.mark.sqlite_only
 def test_what_waits_for_a_retry(shift: Client, owner: Person) -> None:
     Upstream.objects.create(model="m", base_url="http://up/v1")
     runner()
@@ -112,6 +115,7 @@ def test_what_waits_for_a_retry(shift: Client, owner: Person) -> None:
     assert "wait to be sent again, in 2 min" in goes(shift, batch)
 
 
+@pytest.mark.sqlite_only
 def test_what_stands_behind_others(shift: Client, owner: Person) -> None:
     upstream = Upstream.objects.create(model="m", base_url="http://up/v1", max_in_flight=8)
     Permit.objects.create(upstream=upstream, runner=runner(), slots=8)
