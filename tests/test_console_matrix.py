@@ -68,7 +68,8 @@ def everything() -> Iterator[tuple[Any, str]]:
 
 def actions(model: Any) -> list[str]:
     """Told from the pages by their …"""
-    return [f"{action.__name__}…" for action in admin.site._registry[model].actions or ()]
+    offered: Any = admin.site._registry[model].actions or ()
+    return [f"{action.__name__}…" for action in offered]
 
 
 def may(client: Client, model: Any, action: str) -> bool:
