@@ -26,9 +26,8 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 from batches import files, tasks
 from batches.engine import runner
 from batches.models import Batch, Upstream
-from billing import prices
 from billing import tasks as billing_tasks
-from billing.models import Invoice
+from billing.models import Invoice, Price
 from tenants import keys, transfers
 from tenants.models import Tenant
 from tests import documented, environment, fakestripe
@@ -191,7 +190,7 @@ def witness(witness_server: Witness, transactional_db: None) -> Witness:
     """An upstream for the model `witness`, priced at 1 and 2 USD per million tokens."""
     witness_server.reset()
     Upstream.objects.create(model="witness", base_url=witness_server.base_url, max_in_flight=32)
-    prices.set_price("witness", "1.00", "2.00", "0.50")
+    Price.objects.create(model="witness", input=10**6, cached_input=5 * 10**5, output=2 * 10**6)  # on no trail
     return witness_server
 
 
