@@ -33,7 +33,7 @@ def test_the_figures_are_what_the_upstream_did_and_go_with_the_runner(
     monkeypatch.setattr(leases, "HEARTBEAT", 0.05)
     for name in ("BACKOFF_BASE", "COOL_CAP"):
         monkeypatch.setattr(f"batches.core.retrying.{name}", 0.05)
-    witness.configure(latency_ms=[20, 30])
+    witness.configure(latency_ms=[150, 200])  # longer than a turn of the loop: some are in flight at a heartbeat
     faults = {0: "429:1", 1: "503:1", 2: "500:1", 3: "reset:1", 4: "html:2", 5: "400"}
     lines = numbered(60)
     for number, fault in faults.items():
