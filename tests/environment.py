@@ -42,6 +42,13 @@ def remove() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before it is looked which marks are wanted
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if DATABASE == "sqlite" else ():
+        if item.get_closest_marker("postgres_first") and not item.get_closest_marker("sqlite_only"):
+            item.add_marker("soak")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What is loaded is never garbage: collections pass over it, and its pages stay shared with forked workers."""
     gc.collect()

@@ -105,6 +105,7 @@ def test_every_page_that_changes_something_is_on_the_trail(root: Client) -> None
             assert f"{kept.noun}.{verb}" in trail.ACTIONS, options
 
 
+@pytest.mark.sqlite_only
 def test_every_page_answers_with_few_queries_and_no_body(root: Client, batch: Batch) -> None:
     for page in pages():
         with CaptureQueriesContext(connection) as captured:

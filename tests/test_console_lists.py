@@ -82,6 +82,7 @@ def counted(client: Client, address: str) -> list[str]:
     return [query["sql"] for query in captured]
 
 
+@pytest.mark.sqlite_only
 def test_many_rows_cost_no_more_queries_than_few(root: Client, batch: Batch, owner: Person) -> None:
     few = {name: (address, len(counted(root, address))) for name, address in lists()}
     page = url(Tenant, "change", owner.tenant.pk)

@@ -455,6 +455,7 @@ LOOKERS = {
 }
 
 
+@pytest.mark.sqlite_only
 def test_who_may_only_look_changes_nothing(owner: Person, october: Invoice) -> None:
     """No button, and the POST is refused: for each permission by itself."""
     may: dict[str, set[Any]] = {

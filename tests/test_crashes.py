@@ -23,6 +23,8 @@ from tests.crashes import FINALIZING, RUNNING, STOPPING, VALIDATING
 from tests.test_engine import ledgers_agree, numbered, submit
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 Work = Callable[..., None]
 LINES, SLOTS, FLUSH, AHEAD = 80, 8, 12, 4
 AGAIN = SLOTS + FLUSH + AHEAD + 2 * SLOTS  # in flight, and a flush window: two turns end with what came meanwhile

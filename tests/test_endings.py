@@ -27,6 +27,8 @@ from tests.conftest import Person, step, until
 from tests.test_engine import ledgers_agree
 from tests.witness import Entry, Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 SLACK = 1.0  # seconds that two busy cores may add
 SIZES = (1, 1, 3, 20, 120)
 

@@ -41,6 +41,8 @@ from tests.conftest import Person
 from tests.test_engine import metered
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 MAX_LINES = 12
 POINTS = [*crashes.RUNNING.values(), *crashes.FINALIZING.values(), *crashes.VALIDATING.values()]
 BODY = b'{"choices": [{}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'

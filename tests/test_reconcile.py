@@ -32,6 +32,8 @@ from tests.test_engine import numbered, when
 from tests.test_ledger import charge
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 Work = Callable[..., None]
 HALF = {
     "witness": (500_000_000, 250_000_000, 1_000_000_000),

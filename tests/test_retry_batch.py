@@ -30,6 +30,8 @@ from tests.test_resume import at_once
 from tests.witness import Witness, request_line
 from tests.witness.faults import lasting
 
+pytestmark = pytest.mark.postgres_first
+
 BROKEN = {"400": 0.3}
 
 

@@ -33,6 +33,8 @@ from tests.test_engine import Work, numbered
 from tests.test_pause import in_hand, paused
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 LINES, RACERS, START = 8, 10, 3
 TINY = {"max_cost_usd": "0.000000000001"}
 USD = 10**12

@@ -44,33 +44,13 @@ def remove(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("batches", "0017_severed"),
-        ("billing", "0005_staff"),
-        ("tenants", "0007_operators_trail"),
+        ("batches", "0015_console"),
+        ("billing", "0005_console"),
+        ("tenants", "0007_console"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("django_q", "0019_alter_task_options_alter_ormq_key_alter_ormq_lock_and_more"),
     ]
 
     operations = [
-        migrations.AlterModelOptions(
-            name="batch",
-            options={
-                "permissions": [
-                    ("cancel_batch", "Can cancel batches"),
-                    ("pause_batch", "Can pause batches, and let them go on"),
-                    ("retry_batch", "Can run again what batches did not deliver"),
-                    ("raise_batch", "Can raise the priority of batches"),
-                    ("break_glass", "Can look at prompts and answers, with a reason"),
-                ],
-                "verbose_name_plural": "batches",
-            },
-        ),
-        migrations.AlterModelOptions(
-            name="webhookdelivery",
-            options={
-                "permissions": [("replay_webhookdelivery", "Can send webhook events again")],
-                "verbose_name_plural": "webhook deliveries",
-            },
-        ),
         migrations.RunPython(make, remove),
     ]
