@@ -28,13 +28,19 @@ def is_taken(request: HttpRequest) -> bool:
 
 def is_set_up(user: User) -> bool:
     """Whether there is one. Recovery codes are not: they go with the last of the others."""
-    return bool(Authenticator.objects.filter(user=user).exclude(type=Authenticator.Type.RECOVERY_CODES).exists())
+    return bool(_all(user).exists())
+
+
+def _all(user: User) -> Any:
+    return Authenticator.objects.filter(user=user).exclude(type=Authenticator.Type.RECOVERY_CODES)
 
 
 def added(request: HttpRequest, user: User, authenticator: Authenticator, **_: Any) -> None:
-    """Who sets one up has just shown it."""
+    """Who sets one up has just shown it. Sessions from before the first one were opened by a password: they end."""
     if authenticator.type != Authenticator.Type.RECOVERY_CODES:
         record_authentication(request, user, TAKEN, id=authenticator.pk, type=authenticator.type)
+        if not _all(user).exclude(pk=authenticator.pk).exists():
+            sessions.end(user, but=request.session.session_key)
 
 
 def removed(request: HttpRequest, user: User, **_: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as totp
 from django.contrib import admin
 from django.contrib.auth.models import Group
@@ -15,6 +16,7 @@ from django.urls import URLPattern, reverse
 from batches.console import draining
 from batches.models import Batch
 from batches.probing import Probe
+from tenants.factors import is_set_up
 from tenants.models import User
 from tests import staff
 from tests.rows import url
@@ -181,7 +183,8 @@ def test_the_door_leads_on(client: Client, transactional_db: None) -> None:
 
 def test_a_second_step_that_is_set_up_opens_and_that_is_removed_closes(client: Client, transactional_db: None) -> None:
     user = staff.member_of("support", password="a long enough phrase")
-    other = staff.signed_in(user)
+    before = Client()
+    before.force_login(user)
     door, console = reverse("admin:login"), reverse("admin:index")
     client.post("/account/login/", {"login": user.email, "password": "a long enough phrase"})
     assert client.get(door)["Location"] == "/account/"
@@ -189,10 +192,30 @@ def test_a_second_step_that_is_set_up_opens_and_that_is_removed_closes(client: C
     assert client.get("/account/2fa/totp/activate/").status_code == 200
     code = totp.format_hotp_value(totp.hotp_value(client.session["mfa.totp.secret"], int(time.time()) // 30))
     assert client.post("/account/2fa/totp/activate/", {"code": code}).status_code == 302
-    assert client.get(console).status_code == 200 and other.get(console).status_code == 200
+    assert client.get(console).status_code == 200
+    assert before.get("/account/").status_code == 302  # signed out: nobody asked it for the second step
+    other = staff.signed_in(user)
+    assert other.get(console).status_code == 200
     assert client.post("/account/2fa/totp/deactivate/").status_code == 302
     assert client.get(console).status_code == 302 and client.get("/account/").status_code == 200
     assert other.get("/account/").status_code == 302  # signed out
+
+
+def test_a_password_alone_reaches_no_second_step(client: Client, transactional_db: None) -> None:
+    """Of a session from before: its pages would show the recovery codes, add a key, take away what there is."""
+    user = staff.member_of("support", password="a long enough phrase")
+    client.force_login(user)
+    totp.TOTP.activate(user, totp.generate_totp_secret())
+    codes = RecoveryCodes.activate(user)
+    answer = client.post("/account/reauthenticate/", {"password": "a long enough phrase"})
+    assert "a password alone is not enough" in answer.content.decode()
+    for page in ("recovery-codes/", "recovery-codes/download/", "webauthn/add/", "totp/deactivate/"):
+        answer = client.get(f"/account/2fa/{page}")
+        assert answer.status_code == 302 and "reauthenticate" in answer["Location"], page
+    assert client.post("/account/2fa/totp/deactivate/").status_code == 302 and is_set_up(user)
+    assert client.get(reverse("admin:index")).status_code == 302
+    taken = client.post("/account/2fa/reauthenticate/", {"code": codes.get_unused_codes()[0]})
+    assert taken.status_code == 302 and client.get(reverse("admin:index")).status_code == 200
 
 
 def test_a_session_of_a_password_alone_is_asked(client: Client, transactional_db: None) -> None:

@@ -16,6 +16,7 @@ from allauth.mfa.webauthn import forms as webauthn_forms
 from django import forms
 from django.http import HttpRequest
 
+from tenants import factors
 from tenants.errors import Refused
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,14 @@ class ResetPasswordKey(_Ours, account_forms.ResetPasswordKeyForm):  # type: igno
 
 
 class Reauthenticate(_Ours, account_forms.ReauthenticateForm):  # type: ignore[misc]
-    """The password."""
+    """The password. Who has a second step and has not taken it in this session takes that: a password would open the
+    pages that show recovery codes, add a key, or remove one."""
+
+    def clean_password(self) -> str:
+        password: str = super().clean_password()
+        if factors.is_set_up(self.user) and not factors.is_taken(context.request):
+            raise forms.ValidationError("This account has a second step: a password alone is not enough. Use that.")
+        return password
 
 
 class Authenticate(_Ours, mfa_forms.AuthenticateForm):  # type: ignore[misc]
