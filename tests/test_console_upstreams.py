@@ -357,6 +357,32 @@ def test_a_change_is_on_the_trail_without_the_key(shift: Client, upstream: Upstr
     assert "Upstream changed" in text(history)
 
 
+@pytest.mark.sqlite_only
+def test_a_key_is_not_sent_to_another_server(shift: Client, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may change an upstream may not read its key, neither at a server of their own."""
+    asked: list[tuple[str, str]] = []
+
+    def probe(row: Upstream) -> probing.Probe:
+        asked.append((row.base_url, row.api_key))
+        return probing.Probe(None, 1)
+
+    monkeypatch.setattr("batches.console.upstreams.probe", probe)
+    page = url(Upstream, "change", upstream.pk)
+    for elsewhere in ("http://127.0.0.1:2/v1", "http://evil.example/v1", "https://127.0.0.1:1/v1"):
+        assert "type its key" in text(shift.post(page, form(base_url=elsewhere)))
+    upstream.refresh_from_db()
+    assert (upstream.base_url, asked, told()) == ("http://127.0.0.1:1/v1", [], [])
+    for address, fields, key in (
+        ("http://b/v1", {"new_key": "another"}, "another"),
+        ("http://b/a/v1", {}, "another"),
+        ("http://c/v1", {"forget_key": "on"}, ""),
+        ("http://d/v1", {}, ""),
+    ):
+        assert shift.post(page, form(base_url=address, **fields)).status_code == 302
+        upstream.refresh_from_db()
+        assert (upstream.base_url, upstream.api_key) == (address, key)
+
+
 # --- what stands there ------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
@@ -37,7 +38,7 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
         required=False,
         max_length=500,
         widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password"}),
-        help_text="Never shown. Blank keeps what is stored.",
+        help_text="Never shown. Blank keeps what is stored, for the same server.",
     )
     forget_key = forms.BooleanField(label="Remove the API key", required=False)
 
@@ -69,6 +70,14 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
             raise ValidationError("Write it in printable ASCII, without spaces.")
         return key
 
+    def clean(self) -> None:
+        """The stored key goes nowhere but where it was given for: who names another server could read it there."""
+        super().clean()
+        was, to = self.initial.get("base_url"), self.cleaned_data.get("base_url")
+        is_kept = getattr(self.instance, "keyed", False) and not self.errors and not self.replaces_key()
+        if is_kept and was and to and _server(was) != _server(to):
+            self.add_error("new_key", "Another server: type its key, or remove the one that is stored.")
+
     def _update_errors(self, errors: ValidationError) -> None:
         """What is of no field is that it is known already: said beside the address."""
         if errors.error_dict.pop(NON_FIELD_ERRORS, None):
@@ -82,6 +91,12 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
         if self.replaces_key():
             self.instance.api_key = self.cleaned_data["new_key"]
         return super().save(commit)
+
+
+def _server(address: str) -> tuple[str, str]:
+    """By which scheme, and where."""
+    parts = urlsplit(address)
+    return parts.scheme, parts.netloc.lower()
 
 
 def _name(text: str) -> str:
