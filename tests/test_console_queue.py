@@ -149,3 +149,10 @@ def test_an_unsigned_payload_is_a_row_like_others(shift: Client, transactional_d
     with pytest.raises(signing.BadSignature):
         SignedPackage.loads(row.payload)
     assert "chores" in text(shift.get(url(OrmQ, "change", row.pk)))
+
+
+def test_what_can_be_no_id_is_no_row(shift: Client, sprung: Path) -> None:
+    """An id of the queue is a text: PostgreSQL throws at a NUL in one."""
+    for kind in ("change", "history"):
+        answer = shift.get(url(Task, kind, "gone").replace("gone", "%00"))
+        assert answer.status_code in (302, 404), kind

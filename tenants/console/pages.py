@@ -61,6 +61,10 @@ class Plain(Choosing, Searched, Audited, admin.ModelAdmin):  # type: ignore[type
             return text.isascii() and text.isdigit() and len(text) <= DIGITS
         return text.isprintable()
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """What no column can hold is no row's id."""
+        return None if "\0" in object_id else super().get_object(request, object_id, from_field)
+
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         shown = {"row_pk": object_id, "row_back": request.path}
         return super().change_view(request, object_id, form_url, (extra_context or {}) | shown)
