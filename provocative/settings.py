@@ -84,7 +84,8 @@ if database["ENGINE"].endswith("sqlite3"):
         "transaction_mode": "IMMEDIATE",
         "timeout": 30,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=30000;"
-        "PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY",
+        "PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY;"
+        "PRAGMA recursive_triggers=ON",  # or what is append-only could be replaced
     }
     database["CONN_MAX_AGE"] = None
 elif ROLE == "web":

@@ -6,7 +6,7 @@ from typing import Any
 from allauth.account.decorators import secure_admin_login
 from django.contrib import admin, messages
 from django.contrib.auth import REDIRECT_FIELD_NAME
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
@@ -87,17 +87,22 @@ class ConsoleSite(admin.AdminSite):
         staff who are in by a password alone go on to their second step."""
         user: Any = request.user  # staff: the decorator has looked
         back = request.GET.get(REDIRECT_FIELD_NAME, "")
-        if not url_has_allowed_host_and_scheme(back, None):
+        if not (back.startswith("/") and url_has_allowed_host_and_scheme(back, None)):
             back = reverse("admin:index")
         if factors.is_taken(request):
-            return redirect(back)
+            return HttpResponseRedirect(back)  # an address, whatever it says: `redirect` takes names of views, too
         if factors.is_set_up(user):
             return redirect(f"{reverse('mfa_reauthenticate')}?{urlencode({REDIRECT_FIELD_NAME: back})}")
         messages.warning(request, SET_UP)
         return redirect("account")
 
     def get_urls(self) -> list[Any]:
-        return [path("home/", self.cards, name="home"), *super().get_urls()]
+        elsewhere = path("r/<path:kind>/<path:row>/", self.admin_view(self.elsewhere), name="view_on_site")
+        return [path("home/", self.cards, name="home"), elsewhere, *super().get_urls()]
+
+    def elsewhere(self, request: HttpRequest, kind: str, row: str) -> HttpResponse:
+        """No row has a page outside the console. Django's own would say which rows there are, to all of the staff."""
+        raise Http404
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> Any:
         return super().index(request, home.context(request) | (extra_context or {}))

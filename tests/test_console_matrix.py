@@ -10,14 +10,17 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as totp
 from django.contrib import admin
 from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, reverse
 
 from batches.console import draining
 from batches.models import Batch
 from batches.probing import Probe
 from tenants.factors import is_set_up
-from tenants.models import User
+from tenants.models import Tenant, User
 from tests import staff
 from tests.rows import url
 from tests.test_admin import batch  # noqa: F401 - a row of every model
@@ -225,6 +228,22 @@ def test_a_session_of_a_password_alone_is_asked(client: Client, transactional_db
     page = reverse("admin:batches_batch_changelist")
     door = client.get(page)["Location"]
     assert client.get(door)["Location"] == f"/account/2fa/reauthenticate/?{urlencode({'next': page})}"
+
+
+def test_the_door_leads_to_addresses_of_ours_alone(transactional_db: None) -> None:
+    shift = staff.signed_in(staff.member_of("support"))
+    for back in ("x", "account", "//evil.example/", "/\t/evil.example", "https://evil.example/", "javascript:x", "\0"):
+        assert shift.get(reverse("admin:login"), {"next": back})["Location"] == "/admin/", back
+    assert shift.get(reverse("admin:login"), {"next": "/admin/?q=x"})["Location"] == "/admin/?q=x"
+
+
+def test_no_row_is_looked_up_for_a_page_outside(transactional_db: None) -> None:
+    shift = staff.signed_in(staff.member_of("support"))
+    kind = ContentType.objects.get_for_model(Tenant)
+    for row in ("1", "%00", "9" * 30):
+        with CaptureQueriesContext(connection) as captured:
+            assert shift.get(f"/admin/r/{kind.pk}/{row}/").status_code == 404
+        assert not [query for query in captured if "tenants_tenant" in query["sql"]]
 
 
 def test_groups_are_the_documented_ones(transactional_db: None) -> None:

@@ -358,7 +358,9 @@ def test_a_change_is_on_the_trail_without_the_key(shift: Client, upstream: Upstr
 
 
 @pytest.mark.sqlite_only
-def test_a_key_is_not_sent_to_another_server(shift: Client, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_not_sent_to_another_server(
+    shift: Client, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever may change an upstream may not read its key, neither at a server of their own."""
     asked: list[tuple[str, str]] = []
 

@@ -54,6 +54,11 @@ def test_the_database_refuses_to_change_or_remove(owner: Person) -> None:
     if connection.vendor == "postgresql":
         with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("TRUNCATE tenants_auditevent")
+    else:
+        columns = "id, tenant_id, actor, action, target, details, created_at"
+        replacing = f"INSERT OR REPLACE INTO tenants_auditevent ({columns}) SELECT {columns} FROM tenants_auditevent"
+        with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(replacing)
     assert events() == [("a@example.com", "key.created", "pk-prov-00000000", {})]
 
 
