@@ -409,6 +409,15 @@ def test_the_list_of_prices_says_what_is_in_force_and_what_is_free(owner: Person
     assert "is its name right?" in text(clerk.post(url(Price, "add"), price(model="typo"), follow=True))
 
 
+def test_no_discount_is_compared_that_can_be_none(owner: Person, clerk: Client) -> None:
+    own = {"tenant": str(owner.tenant.pk), "discount": "60", "seen": "", "sure": ""}
+    assert clerk.post(url(TenantDiscount, "add"), own).status_code == 302
+    assert clerk.post(url(Price, "add"), price()).status_code == 302
+    for discount in ("1" * 400, "101", "49", "-1"):
+        for model, form in ((TenantDiscount, own), (Price, price())):
+            assert "Ensure this value" in text(clerk.post(url(model, "add"), form | {"discount": discount}))
+
+
 def test_a_discount_is_compared_too(owner: Person, clerk: Client) -> None:
     add, form = url(TenantDiscount, "add"), {"tenant": str(owner.tenant.pk)}
     told, status = twice(clerk, add, form | {"discount": "100"})

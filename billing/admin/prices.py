@@ -23,6 +23,13 @@ PRICED = ("model", "input", "cached_input", "output", "discount")
 KEPT = "{:,} running batches keep the price that they began with."
 
 
+def _share(percent: int | None) -> int | None:
+    """Checked before it is compared: Django asks the model's own validators after that."""
+    if percent is not None:
+        Price._meta.get_field("discount").run_validators(percent)
+    return percent
+
+
 class PriceForm(Version, forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
     """A new version, in force from now."""
 
@@ -39,6 +46,9 @@ class PriceForm(Version, forms.ModelForm):  # type: ignore[type-arg]  # generic 
         if not model.isprintable():
             raise forms.ValidationError("Write printable characters: a model's name, as batches write it.")
         return model
+
+    def clean_discount(self) -> Any:
+        return _share(self.cleaned_data["discount"])
 
     def clean_cached_input(self) -> Any:
         cached = self.cleaned_data["cached_input"]
@@ -177,6 +187,9 @@ class DiscountForm(Version, forms.ModelForm):  # type: ignore[type-arg]  # gener
     class Meta:
         model = TenantDiscount
         fields = ("tenant", "discount")
+
+    def clean_discount(self) -> Any:
+        return _share(self.cleaned_data["discount"])
 
     def in_force(self) -> TenantDiscount | None:
         tenant = admission.lock(self.cleaned_data["tenant"].pk)
