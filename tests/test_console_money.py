@@ -362,13 +362,13 @@ def test_a_new_price_is_compared_with_the_one_in_force(owner: Person, clerk: Cli
 def test_a_slip_of_a_digit_is_asked_about(owner: Person, clerk: Client) -> None:
     add = url(Price, "add")
     clerk.post(add, price())
-    for slip in ({"input": "10.1"}, {"output": "0.19"}, {"input": "0", "cached_input": "1"}, {"discount": "100"}):
+    for slip in ({"input": "10"}, {"output": "0.2"}, {"input": "0", "cached_input": "1"}, {"discount": "100"}):
         told, status = twice(clerk, add, price(**slip))
         assert "tick the box" in told and status == 200 and Price.objects.count() == 1, slip
-    told, status = twice(clerk, add, price(input="10"))
+    told, status = twice(clerk, add, price(input="9.9"))
     assert "tick the box" not in told and status == 302
     told, status = twice(clerk, add, price(input="101"), sure="on")
-    assert "Input 10 101 +910.0% !" in told and status == 302 and Price.objects.count() == 3
+    assert "Input 9.9 101 +920.2% !" in told and status == 302 and Price.objects.count() == 3
 
 
 def test_what_another_set_meanwhile_is_shown_anew(owner: Person, clerk: Client) -> None:

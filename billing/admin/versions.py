@@ -9,7 +9,7 @@ from django import forms
 
 SLIP = 10  # times dearer or cheaper
 LOOK = "Nothing is stored yet. Compare what follows with what is in force, then save again."
-SURE = f"One of these becomes more than {SLIP} times dearer or cheaper, or free: tick the box if that is meant."
+SURE = f"One of these becomes {SLIP} times dearer or cheaper, or more, or free: tick the box if that is meant."
 SAME = "This is in force already: nothing would change."
 
 
@@ -34,11 +34,11 @@ class Row:
 
     @property
     def is_slip(self) -> bool:
-        """More than SLIP times, either way; from or to nothing, too."""
+        """SLIP times or more, either way; from or to nothing, too."""
         if self.worth is None or self.worth[0] == self.worth[1]:
             return False
         low, high = sorted(self.worth)
-        return high > SLIP * low
+        return high >= SLIP * low
 
 
 class Twice(forms.Form):
