@@ -200,8 +200,8 @@ class LedgerEntryAdmin(auditing.Untold, ReadOnly):
         return money.usd(entry.amount)
 
     @admin.display(description="taken back", boolean=True)
-    def is_taken_back(self, entry: LedgerEntry) -> bool | None:
-        return True if hasattr(entry, "reversed_by") else None
+    def is_taken_back(self, entry: LedgerEntry) -> bool:
+        return hasattr(entry, "reversed_by")
 
     @admin.display(description="moves")
     def moves(self, entry: LedgerEntry) -> str:
