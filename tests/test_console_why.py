@@ -66,7 +66,9 @@ def test_nobody_serves_the_model(shift: Client, owner: Person) -> None:
     assert f"#{one.pk} http://up0/v1 draining 3 of 64" in goes(shift, batch)
     Upstream.objects.filter(pk=two.pk).update(enabled=True, cooling_until=clock.now() + timedelta(seconds=20))
     said = goes(shift, batch)
-    assert f"failed and rests: look whether #{two.pk} answers" in said and "resting until" in said
+    assert f"failed and rests: look whether #{two.pk} answers (Test now)" in said and "resting until" in said
+    Upstream.objects.filter(pk=two.pk).update(enabled=False)
+    assert "disabled 0 of 64" in goes(shift, batch), "nobody tries it again"
 
 
 @pytest.mark.sqlite_only

@@ -91,7 +91,7 @@ def _lacks(model: Model, now: datetime) -> str:
     some = _listed([server.pk for server in resting])
     return (
         f"Every enabled upstream {whose}that serves '{model.name}' failed and rests: look whether {some} answers"
-        " (`manage.py upstream check`). It is tried again by itself, every half a minute."
+        " (Test now). It is tried again by itself, every half a minute."
     )
 
 

@@ -41,7 +41,8 @@ class Question(forms.Form):
         widget=forms.TextInput(attrs={"size": 60}),
         min_length=SHORTEST,
         max_length=LONGEST,
-        help_text="The tenant's people read it on their audit trail, with your e-mail address and which line it was.",
+        help_text=f"{SHORTEST} characters at least. The tenant's people read it on their audit trail, with your e-mail"
+        " address and which line it was.",
     )
 
     def clean(self) -> dict[str, Any]:

@@ -166,7 +166,8 @@ def _models(batch: Batch, slices: list[dict[str, Any]], now: datetime) -> Iterab
     found: dict[str, list[tuple[bool, Server]]] = {name: [] for name in left}
     rows: Any = reachable.defer("api_key").order_by("pk").annotate(used=Sum("permits__slots", default=0))
     for row in rows:
-        rest = row.cooling_until if row.cooling_until and row.cooling_until >= now - expecting.STALE else None
+        rests = row.enabled and row.cooling_until and row.cooling_until >= now - expecting.STALE
+        rest = row.cooling_until if rests else None
         server = Server(row.pk, row.base_url, row.enabled, rest, row.max_in_flight, row.used)
         found[row.model].append((row.tenant_id is not None, server))
     for name, servers in sorted(found.items()):
