@@ -11,8 +11,9 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import Group
 from playwright.sync_api import Browser
 
+from batches.models import Batch, Upstream
 from tenants.models import ApiKey, AuditEvent, Membership, Tenant, User
-from tests import browser, rows, staff
+from tests import browser, rows, staff, test_console_why
 from tests.browser import Tab
 from tests.conftest import Person
 from tests.dashboard import console_gallery
@@ -121,6 +122,22 @@ def test_console_is_accessible_and_fits(chromium: Browser, web_server: str, owne
             wrong += asked(tab, ask)
         wrong += asked_of_many(tab)
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_reason_is_in_sight_and_a_batch_that_waits_fits(chromium: Browser, web_server: str, owner: Person) -> None:
+    batch = test_console_why.running(owner.tenant)
+    Upstream.objects.create(model="m", base_url="http://a-server-with-a-long-name.example.com:8000/v1", enabled=False)
+    AuditEvent.objects.create(
+        tenant=owner.tenant, actor="operations@example.com", action="batch.paused", target=batch.public_id,
+        details={"reason": "It was told to stop, by those whose work it is"},
+    )  # fmt: skip
+    with browser.tab(chromium, web_server, staff.session(staff.member_of("operations"))) as tab:
+        page = tab.open(rows.url(AuditEvent, "changelist"))
+        box = page.locator("td.field-told").first.bounding_box()
+        assert box and box["x"] + box["width"] <= browser.DESKTOP["width"]
+        page.set_viewport_size(browser.PHONE)
+        tab.open(rows.url(Batch, "change", batch.pk))
+        assert page.evaluate("document.documentElement.scrollWidth") <= browser.PHONE["width"]
 
 
 def test_what_djangos_scripts_draw_works_under_the_policy(
