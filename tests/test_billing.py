@@ -33,6 +33,8 @@ from tests.test_spending import USD, limited, prepaid, start
 from tests.test_web import make_batches
 from tests.witness import Witness
 
+pytestmark = pytest.mark.postgres_first
+
 RACERS = 6
 ON_POSTGRESQL = connection.vendor == "postgresql"  # one query more: it is asked for the time
 

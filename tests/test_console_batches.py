@@ -25,6 +25,8 @@ from tests.test_retry_batch import BROKEN, cancelled, ended
 from tests.test_web import NAUGHTY, make_batches
 from tests.witness import Witness
 
+pytestmark = pytest.mark.postgres_first
+
 LIST = "/admin/batches/batch/"
 MOST_QUERIES = 15
 WHY = "ticket 4711"

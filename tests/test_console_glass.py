@@ -24,6 +24,8 @@ from tests.test_retry_batch import ended
 from tests.test_web import NAUGHTY, make_batches, member
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 WHY = "ticket 4711, they asked"
 SECRET = "my-most-private-question"
 

@@ -29,6 +29,8 @@ from tests.conftest import Person, person
 from tests.staff import member_of, signed_in
 from tests.test_web import NAUGHTY, make_batches
 
+pytestmark = pytest.mark.postgres_first
+
 HOME, CARDS = "/admin/", "/admin/home/"
 MOST_QUERIES = 15
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

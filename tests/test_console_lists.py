@@ -23,6 +23,8 @@ from tests.rows import url
 from tests.test_admin import MOST_QUERIES, batch, root  # noqa: F401  # two of them are fixtures
 from tests.test_web import make_batches
 
+pytestmark = pytest.mark.postgres_first
+
 MANY = 60  # rows: more than a page
 JUNK = (
     "p=999999999999", f"p={'9' * 5_000}", "p=-1", "p=x", "o=x", "o=-99.7.x", f"o={'9' * 400}", "q=%00", "q=%ED%A0%80",

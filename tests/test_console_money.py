@@ -35,6 +35,8 @@ from tests.test_invoices import at, charge, taken
 from tests.test_ledger import race
 from tests.test_web import make_batches
 
+pytestmark = pytest.mark.postgres_first
+
 DAY = datetime.now(UTC).date()
 USD = 10**12
 __all__ = ["at"]  # a fixture

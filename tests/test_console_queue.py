@@ -21,6 +21,8 @@ from tests.rows import url
 from tests.staff import member_of, signed_in
 from tests.test_admin import MOST_QUERIES
 
+pytestmark = pytest.mark.postgres_first
+
 PICKLES = {"payload", "args", "kwargs", "result"}
 ID = "a" * 32
 

@@ -32,6 +32,8 @@ from tests.test_admin import MOST_QUERIES, staff
 from tests.test_web import make_batches
 from tests.witness import Witness
 
+pytestmark = pytest.mark.postgres_first
+
 KEY = "sk-of-the-upstream"
 LIST = "/admin/batches/upstream/"
 

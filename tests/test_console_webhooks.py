@@ -22,6 +22,8 @@ from tests.staff import confirmed, member_of, signed_in
 from tests.test_admin import MOST_QUERIES
 from tests.test_web import make_batches
 
+pytestmark = pytest.mark.postgres_first
+
 SECRET, PATH = "whsec_in-force", "/T0/secret-path"
 ENDPOINTS, DELIVERIES = "/admin/batches/webhookendpoint/", "/admin/batches/webhookdelivery/"
 FAILED, DELIVERED = WebhookDelivery.State.FAILED, WebhookDelivery.State.DELIVERED

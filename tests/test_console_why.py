@@ -19,6 +19,8 @@ from tests.staff import member_of, signed_in
 from tests.test_console_batches import MOST_QUERIES, page
 from tests.test_web import NAUGHTY, make_batches
 
+pytestmark = pytest.mark.postgres_first
+
 LATER = timedelta(hours=20)
 STEP = "host-1/4711/99/" + "f" * 16
 

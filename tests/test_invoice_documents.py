@@ -25,6 +25,8 @@ from tests.test_api import error
 from tests.test_invoices import NOVEMBER, OCTOBER, USD, at, charge, taken
 from tests.test_ledger import race, read_balances_together
 
+pytestmark = pytest.mark.postgres_first
+
 __all__ = ["at"]
 DAY = date(2026, 10, 5)
 

@@ -16,6 +16,8 @@ from tests.conftest import Person
 from tests.core import searched
 from tests.test_ledger import race
 
+pytestmark = pytest.mark.postgres_first
+
 OCTOBER, NOVEMBER, DECEMBER = date(2026, 10, 1), date(2026, 11, 1), date(2026, 12, 1)
 USD = 10**12
 

@@ -16,6 +16,8 @@ from tests.test_pause import code
 from tests.test_skip import GOOD, skip
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 ENDED = ("completed", "failed", "cancelled")
 
 

@@ -17,6 +17,8 @@ from tests.sdk import Work, client, create, create_of, jsonl, post  # noqa: F401
 from tests.test_engine import numbered, submit
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 
 def test_a_batch_from_its_file_to_its_output(client: Any, witness: Witness, work: Work) -> None:
     lines = [request_line(f"l{n}", custom_id=f"c{n}", faults=["400"] if n == 2 else []) for n in range(5)]

@@ -24,6 +24,8 @@ from tests.test_engine import numbered, submit
 from tests.test_uploads import stored
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 # --- lists ------------------------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,8 @@ from tests.test_uploads import MB, peak_memory
 from tests.witness import Witness, request_line
 from tests.witness.faults import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
+pytestmark = pytest.mark.postgres_first
+
 
 def content(lines: list[Any]) -> bytes:
     return b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)

@@ -26,6 +26,8 @@ from tests.test_engine import Work
 from tests.test_pause import code
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 LINES = [
     b"\xef\xbb\xbf" + json.dumps(request_line("good", faults=["cached-5"])).encode(),
     b"  ",

@@ -35,6 +35,8 @@ from tests.test_idempotency import (
 from tests.test_pause import code
 from tests.test_retry_batch import stored
 
+pytestmark = pytest.mark.postgres_first
+
 
 def test_a_retry_is_answered_with_what_its_first_attempt_made(owner: Person, outsider: Person) -> None:
     Tenant.objects.update(plan="reserved")

@@ -50,6 +50,7 @@ def three_ledgers(service: Service, client: httpx.Client, batch: dict[str, Any],
     return int(sum(sent.values())) - int(total)
 
 
+@pytest.mark.postgres_first
 def test_kill_every_worker_three_times(service: Service, upstream: Witness, request: pytest.FixtureRequest) -> None:
     upstream.configure(latency_ms=[20, 30])
     client = service.tenant("killed")

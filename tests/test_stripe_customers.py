@@ -13,6 +13,8 @@ from tests.conftest import Person
 from tests.fakestripe import DECLINED, GOOD, FakeStripe
 from tests.stripes import USD, WEBHOOK, deliver, holdings, month, past_due, post, status
 
+pytestmark = pytest.mark.postgres_first
+
 SITE = "https://a.example/"
 
 

@@ -22,6 +22,8 @@ from tests.fakestripe import FakeStripe
 from tests.stripes import SEPTEMBER, USD, month
 from tests.test_ledger import race
 
+pytestmark = pytest.mark.postgres_first
+
 MODELS = (("a", USD + 4_000_000_000), ("b", 3 * USD + 123_456_789_012), ("c", 1))
 DAY = 25 * 3600  # seconds: Stripe's idempotency keys are forgotten
 

@@ -16,6 +16,8 @@ from tests.fakestripe import FakeStripe, signed
 from tests.stripes import SEPTEMBER, USD, WEBHOOK, bring, deliver, holdings, month, past_due, post, status
 from tests.test_ledger import race
 
+pytestmark = pytest.mark.postgres_first
+
 
 def test_a_decline_makes_it_past_due_and_a_payment_clears_it(owner: Person, stripe: FakeStripe, sent: Invoice) -> None:
     assert set(deliver(stripe)) == {200} and not past_due()

@@ -17,6 +17,8 @@ from tests.test_api import error
 from tests.test_engine import ledgers_agree, metered, numbered
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 Work = Callable[..., None]
 DAY = datetime(2026, 3, 1, tzinfo=UTC).date()
 

@@ -24,6 +24,8 @@ from tests.test_engine import Work
 from tests.test_web import make_batches
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 
 def cancelled(owner: Person) -> str:
     batch = owner.submit([request_line("1", custom_id="a")]).json()["id"]

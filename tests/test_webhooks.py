@@ -18,6 +18,8 @@ from tests.hooks import ENDPOINTS, deliver, deliveries, end, endpoint, pass_time
 from tests.receiver import Handler, Receiver, verified
 from tests.test_resume import at_once
 
+pytestmark = pytest.mark.postgres_first
+
 URL = "https://hooks.example.com/batches?of=mine"
 
 
