@@ -19,6 +19,8 @@ from tenants.errors import Refused
 from tenants.models import ApiKey, Tenant
 from tests.conftest import Person
 
+pytestmark = pytest.mark.postgres_first
+
 RACERS = 40
 
 

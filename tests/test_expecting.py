@@ -24,6 +24,8 @@ from tests.test_admin import staff
 from tests.test_engine import submit as submit_lines
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 Work = Callable[..., None]
 
 

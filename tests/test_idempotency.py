@@ -26,6 +26,8 @@ from tests.test_pause import code, paused
 from tests.test_retry_batch import cancelled, stored
 from tests.witness import Witness
 
+pytestmark = pytest.mark.postgres_first
+
 RACERS = 20
 MINUTES_11, HOURS_25 = timedelta(minutes=11), timedelta(hours=25)
 

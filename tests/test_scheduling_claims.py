@@ -18,6 +18,8 @@ from tenants.models import Tenant
 from tests.conftest import Person, step
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first
+
 LANE = Q(model="witness")
 
 
