@@ -72,7 +72,7 @@ def test_a_line_is_shown_and_its_tenant_is_told(support: Client, batch: Batch, o
     noted = {"line": 2, "reason": WHY}
     assert told(owner.tenant) == [("staff@example.com", "glass.broken", batch.public_id, noted)]
     theirs = unescape(member(owner.tenant).get(f"/t/{owner.tenant.public_id}/trail").content.decode())
-    assert "Prompt and answer shown to staff" in theirs and WHY in theirs and "line: 2" in theirs
+    assert "Staff asked to see a prompt and answer" in theirs and WHY in theirs and "line: 2" in theirs
     assert f"{SECRET} 2" in text(look(support, batch, custom_id="invoice:2"))
     assert events(owner)[1] == ("glass.broken", {"custom_id": "invoice:2", "reason": WHY})
 
