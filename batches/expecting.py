@@ -146,6 +146,11 @@ def _key(model: str, tenant: int, dedicated: set[Key]) -> Key:
     return own if own in dedicated else (model, None)
 
 
+def rests(cooling_until: datetime | None, now: datetime) -> bool:
+    """Whether an upstream failed, and has not answered since."""
+    return cooling_until is not None and cooling_until >= now - STALE
+
+
 def _lanes(now: datetime) -> tuple[dict[Key, Lane], set[Key]]:
     """What can be used of each lane; and which lanes are a tenant's own, whether they can be used or not."""
     lanes: dict[Key, Lane] = defaultdict(Lane)
@@ -154,7 +159,7 @@ def _lanes(now: datetime) -> tuple[dict[Key, Lane], set[Key]]:
     for pk, model, tenant, enabled, slots, cooling_until in rows:
         if tenant is not None:
             dedicated.add((model, tenant))
-        if enabled and (cooling_until is None or cooling_until < now - STALE):
+        if enabled and not rests(cooling_until, now):
             lanes[model, tenant].upstreams.append(pk)
             lanes[model, tenant].slots += slots
     return lanes, dedicated

@@ -3,12 +3,14 @@
 Each is on the operators' trail in its own transaction. A key is taken and never shown, there neither.
 """
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import IntegrityError, transaction
 from django.db.models import Prefetch, QuerySet
 
+from batches import expecting
 from batches.engine import switching
 from batches.models import Permit, Upstream
 from tenants import clock, trail
@@ -105,6 +107,15 @@ def switch(row: Upstream, enabled: bool, actor: str, reason: str = "", now: bool
         action = "upstream.enabled" if enabled else "upstream.severed" if now else "upstream.drained"
         trail.record(None, actor, action, target(row.pk), **changes, **named, **_because(reason))
     return True
+
+
+def state(row: Any, now: datetime, in_flight: int) -> str:
+    """In a word: on, resting (it failed), draining, cut off (what is in flight is given up), off."""
+    if row.enabled:
+        return "resting" if expecting.rests(row.cooling_until, now) else "on"
+    if in_flight:
+        return "cut off" if row.severed else "draining"
+    return "off"
 
 
 def _because(reason: str) -> dict[str, str]:

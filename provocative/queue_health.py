@@ -5,13 +5,11 @@ held. What tells is the queue itself: a row that waits although somebody should 
 broker there are no rows, hence no verdict.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
 from django.db.models import CharField, Count, Max, Min, Value
-from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django_q.models import Failure, OrmQ
 
@@ -64,14 +62,4 @@ def figures() -> Queue:
     failures = failed.annotate(key=Value(FAILED, CharField())).values_list("key").annotate(Count("pk"), Max("stopped"))
     found = {key: (rows, first) for key, rows, first in waiting.union(failures, all=True)}
     rows, _ = found.pop(FAILED, (0, None))
-    return Queue(
-        [Line(key, count, now - first) for key, (count, first) in sorted(found.items()) if count], rows, _failures()
-    )
-
-
-def _failures() -> str:
-    """Where failed tasks are listed."""
-    for name in ("failure", "task"):
-        with suppress(NoReverseMatch):
-            return reverse(f"admin:django_q_{name}_changelist")
-    return ""
+    return Queue([Line(key, count, now - first) for key, (count, first) in sorted(found.items()) if count], rows)

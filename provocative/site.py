@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from provocative import home
 from tenants import factors
 
-# What staff look for, in the order in which a shift needs it; a model that stands in none goes by its app.
+# What staff look for, in the order in which a shift needs it.
 GROUPS = {
     "Batches": ("Batch", "Result", "Slice", "Segment", "File", "Submission", "Manifest", "SigningKey"),
     "Capacity": ("Upstream", "Permit", "Runner"),
@@ -28,7 +28,6 @@ GROUPS = {
     "Queue and webhooks": ("OrmQ", "Task", "Schedule", "WebhookEndpoint", "WebhookDelivery"),
     "Audit": ("AuditEvent",),
 }  # fmt: skip
-OTHERS = {"batches": "Batches", "billing": "Money", "tenants": "Tenants and people", "django_q": "Queue and webhooks"}
 PLACES = {name: (group, place) for group, names in GROUPS.items() for place, name in enumerate(names)}
 SET_UP = "Staff need a second step: set up an authenticator app, a passkey or a security key here. Then come back."
 
@@ -53,10 +52,8 @@ class ConsoleSite(admin.AdminSite):
         groups: dict[str, list[tuple[int, dict[str, Any]]]] = {name: [] for name in GROUPS}
         for app in found:
             for model in app["models"]:
-                group, place = PLACES.get(
-                    model["object_name"], (OTHERS.get(app["app_label"], app["name"]), len(PLACES))
-                )
-                groups.setdefault(group, []).append((place, model))
+                group, place = PLACES[model["object_name"]]
+                groups[group].append((place, model))
         return [
             {
                 "name": name,

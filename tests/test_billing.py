@@ -1,6 +1,7 @@
 """What a tenant is told of its money: alerts, once a month each; GET /v1/billing; preflights. And who sets its limits."""
 
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -329,7 +330,9 @@ def test_staff_sets_limits_and_gives_credits(owner: Person) -> None:
     assert b'value="12.5"' in root.get(page).content
     assert b"Write USD" in root.post(page, {"monthly_limit": "12,50"}).content
     entry = {"tenant": owner.tenant.pk, "kind": "credit_grant", "reference": "welcome", "amount": "5", "note": "hello"}
-    assert root.post("/admin/billing/ledgerentry/add/", entry).status_code == 302
+    asked = root.post("/admin/billing/ledgerentry/add/", entry).content.decode()
+    seen = {"seen": re.findall(r'name="seen" value="(\w+)"', asked)[0]}
+    assert root.post("/admin/billing/ledgerentry/add/", entry | seen).status_code == 302
     assert ledger.balance(owner.tenant.pk, Account.CREDITS) == 5 * USD
     for wrong in (
         {},

@@ -174,11 +174,16 @@ def test_what_failed_is_run_again(operations: Client, owner: Person, witness: Wi
     assert left and buttons(operations, batch) == ["retry"]
     html = asked(operations, "retry", batch)
     assert f"1 batch: {left} lines that were not delivered" in html and "charged for what they deliver" in html
+    assert "paid for twice" not in html
     witness.configure(lasting_rates={})
     html = act(operations, "retry", batch)
     made = Batch.objects.get(retry_of=batch)
     assert f"Run again as {made.public_id}: what {batch.public_id} did not deliver." in html
     assert (made.total, made.tenant, made.api_key) == (left, owner.tenant, None)
+    assert f"it was done before, as {made.public_id}: what these deliver would be paid for twice" in asked(
+        operations, "retry", batch
+    )
+    assert f"and were run again: look at {made.public_id}." in text(operations.get(f"{LIST}{batch.pk}/change/"))
     noted = {"retry_of": batch.public_id, "reason": WHY}
     assert told(owner.tenant) == [("staff@example.com", "batch.retried", made.public_id, noted)]
     step("validating", tasks.validate)

@@ -133,7 +133,7 @@ def test_one_that_does_harm_is_switched_off_at_once(shift: Client, upstream: Ups
     assert "Warning: m is left" in (page := asked(shift, "sever", upstream)) and "given up" in page
     upstreams.switch(upstream, False, "a@example.com")
     assert "done to 1 upstream" in confirmed(shift, LIST, "sever", upstream, reason="it answers nonsense")
-    assert "switched off, giving up 3 in flight" in text(shift.get(LIST))
+    assert "cut off: 3 in flight" in text(shift.get(LIST))
     (_, action, details) = told()[-1]
     assert (action, details["after"], details["reason"]) == (
         "upstream.severed",

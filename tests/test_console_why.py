@@ -10,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import strip_tags
 
+from batches import expecting
 from batches.core.states import Status
 from batches.models import Batch, Permit, Result, Runner, Slice, Upstream
 from tenants import clock
@@ -64,13 +65,17 @@ def test_nobody_serves_the_model(shift: Client, owner: Person) -> None:
     assert "No upstream serves 'm': add one." in goes(shift, batch)
     one, two = [Upstream.objects.create(model="m", base_url=f"http://up{n}/v1", enabled=False) for n in range(2)]
     assert f"No enabled upstream serves 'm': enable #{one.pk} or #{two.pk}, or add one." in goes(shift, batch)
-    Permit.objects.create(upstream=one, runner=runner(), slots=3)
+    Permit.objects.create(upstream=one, runner=runner(), slots=3, in_flight=3)
     assert f"#{one.pk} http://up0/v1 draining 3 of 64" in goes(shift, batch)
+    Upstream.objects.filter(pk=one.pk).update(severed=True)
+    assert f"#{one.pk} http://up0/v1 cut off 3 of 64" in goes(shift, batch)
+    Runner.objects.update(lease_until=clock.now() - timedelta(seconds=1))
+    assert f"#{one.pk} http://up0/v1 off 0 of 64" in goes(shift, batch), "what a dead runner held is in no flight"
     Upstream.objects.filter(pk=two.pk).update(enabled=True, cooling_until=clock.now() + timedelta(seconds=20))
     said = goes(shift, batch)
     assert f"failed and rests: look whether #{two.pk} answers (Test now)" in said and "resting until" in said
     Upstream.objects.filter(pk=two.pk).update(enabled=False)
-    assert "disabled 0 of 64" in goes(shift, batch), "nobody tries it again"
+    assert "off 0 of 64" in goes(shift, batch), "nobody tries it again"
 
 
 @pytest.mark.sqlite_only
@@ -122,13 +127,14 @@ def test_what_waits_for_a_retry(shift: Client, owner: Person) -> None:
 @pytest.mark.sqlite_only
 def test_what_stands_behind_others(shift: Client, owner: Person) -> None:
     upstream = Upstream.objects.create(model="m", base_url="http://up/v1", max_in_flight=8)
-    Permit.objects.create(upstream=upstream, runner=runner(), slots=8)
+    Permit.objects.create(upstream=upstream, runner=runner(), slots=8, in_flight=8)
     batch = running(owner.tenant)
-    assert "Other batches have all 8 slots of 'm'. Nothing to do: its turn comes." in goes(shift, batch)
+    Batch.objects.update(waiting_reason=f"{expecting.BEHIND}: Two batches of other tenants come first.")
+    assert "Other batches come first: nothing to do, its turn comes." in goes(shift, batch)
     Batch.objects.update(deadline=clock.now() + timedelta(minutes=20))
     said = goes(shift, batch)
-    assert "Raise its priority, or give the model more slots." in said and "(promised), at risk" in said
-    Permit.objects.update(slots=1)
+    assert "raise its priority, or give the model more slots." in said and "(promised), at risk" in said
+    Batch.objects.update(waiting_reason="")
     assert "It runs, and may miss its deadline: give 'm' more slots" in goes(shift, batch)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from batches import expecting
 from batches.console.why import How, Model
 from batches.core import caps
 from batches.core.states import CLOSING, RUN, Status
@@ -37,6 +38,8 @@ def _ended(batch: Batch, how: How) -> str:
     left = batch.total - batch.completed
     if not left:
         return "Every line was delivered: nothing to do."
+    if how.retries:
+        return f"{left:,} of its lines were not delivered, and were run again: look at {how.retries[-1]}."
     return f"{left:,} of its lines were not delivered. Look at the causes below; when they are gone, run them again."
 
 
@@ -84,7 +87,7 @@ def _lacks(model: Model, now: datetime) -> str:
     whose = "of its tenant's own " if model.is_own else ""
     if not model.servers:
         return f"No upstream serves '{model.name}': add one."
-    resting = [server for server in model.servers if server.enabled]
+    resting = [server for server in model.servers if server.state == "resting"]
     if not resting:
         some = _listed([server.pk for server in model.servers])
         return f"No enabled upstream {whose}serves '{model.name}': enable {some}, or add one."
@@ -127,15 +130,11 @@ def _suspected(batch: Batch, how: How) -> str:
 
 
 def _behind(batch: Batch, how: How) -> str:
-    """All the slots of a model are others' for now."""
-    if how.cut.leased:
+    """Others come first, as its tenant reads it."""
+    if how.cut.leased or not batch.waiting_reason.startswith(expecting.BEHIND):
         return ""
-    full = [model for model in how.models if sum(s.used for s in model.usable) >= sum(s.slots for s in model.usable)]
-    if not full:
-        return ""
-    slots = sum(server.slots for server in full[0].usable)
-    cure = "Raise its priority, or give the model more slots." if how.at_risk else "Nothing to do: its turn comes."
-    return f"Other batches have all {slots:,} slots of '{full[0].name}'. {cure}"
+    cure = "raise its priority, or give the model more slots" if how.at_risk else "nothing to do, its turn comes"
+    return f"Other batches come first: {cure}."
 
 
 def _late(batch: Batch, how: How) -> str:

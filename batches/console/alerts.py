@@ -61,10 +61,10 @@ def _stranded(seen: Figures) -> Iterator[Alert]:
 
 
 def _resting(seen: Figures) -> Iterator[Alert]:
-    resting = [one for one in seen.doing if one.rests]
+    resting = [one for one in seen.doing if one.state == "resting"]
     if resting:
         names = _names(f"{one.model} at {one.base_url} until {one.cooling_until:%H:%M:%S} UTC" for one in resting)
-        served = {one.model for one in seen.doing if one.enabled and not one.rests}
+        served = {one.model for one in seen.doing if one.state in ("on", "failing")}
         yield Alert(
             "resting", LOOK if all(one.model in served for one in resting) else ACT,
             f"{_many(len(resting), 'upstream')} failed and {_is(resting, 'rests', 'rest')}: {names}.",
@@ -74,7 +74,7 @@ def _resting(seen: Figures) -> Iterator[Alert]:
 
 
 def _refusing(seen: Figures) -> Iterator[Alert]:
-    bad = [one for one in seen.doing if one.enabled and not one.rests and one.refuses]
+    bad = [one for one in seen.doing if one.state == "failing"]
     if bad:
         names = _names(
             f"{one.model} at {one.base_url} ({one.now.throttled:,} refused, {one.now.errors:,} failed, "
@@ -144,7 +144,8 @@ def _queue(seen: Figures) -> Iterator[Alert]:
     if queue and queue.failed:
         yield Alert(
             "tasks", LOOK, f"{_many(queue.failed, 'task')} failed in the last day.",
-            "The sweep does their work again; read why in the log, and mend it.", queue.failures, QUEUE,
+            "The sweep does their work again; read why in the log, and mend it.",
+            _list("django_q_task", "success__exact=0"), QUEUE,
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from django.db.models import Exists, OuterRef
 
+from batches import upstreams as kept
 from batches.engine import health
 from batches.engine.health import Health
 from batches.models import Upstream
@@ -23,23 +24,9 @@ class Doing(NamedTuple):
     owner: str  # the tenant's name; "": everybody's
     enabled: bool
     cooling_until: datetime | None
-    rests: bool  # it failed: a runner tries it again then
+    state: str  # upstreams.state, or failing
     priced: bool  # whether its model has a price
     now: Health
-
-    @property
-    def refuses(self) -> bool:
-        """Most of what it was asked in the last minute came to nothing."""
-        bad = self.now.throttled + self.now.errors
-        return bad + self.now.answers >= SAID and bad > self.now.answers
-
-    @property
-    def state(self) -> str:
-        if not self.enabled:
-            return "draining" if self.now.in_flight else "off"
-        if self.rests:
-            return "resting"
-        return "failing" if self.refuses else "on"
 
     @property
     def tokens_per_second(self) -> int:
@@ -49,15 +36,24 @@ class Doing(NamedTuple):
 def upstreams(now: datetime) -> list[Doing]:
     """Those in trouble first, those that are off last. One query."""
     priced = Price.objects.filter(model=OuterRef("model"), effective_at__lte=now)
-    columns = ("pk", "model", "base_url", "tenant_id", "tenant__name", "enabled", "cooling_until", "priced")
-    rows = Upstream.objects.order_by().annotate(priced=Exists(priced)).values_list(*columns)
+    columns = ("pk", "model", "base_url", "tenant_id", "tenant__name", "enabled", "cooling_until", "severed", "priced")
+    rows = Upstream.objects.order_by().annotate(priced=Exists(priced)).values_list(*columns, named=True)
     found = []
-    for row in health.annotated(rows, now).values_list(*columns, *health.COLUMNS):
-        pk, model, base_url, tenant, owner, enabled, until, has_price, *figures = row
-        rests = enabled and until is not None and until > now
+    for row in health.annotated(rows, now).values_list(*columns, *health.COLUMNS, named=True):
+        told = health.read(*row[len(columns) :])
+        state = kept.state(row, now, told.in_flight)
+        state = "failing" if state == "on" and _refuses(told) else state
+        owner = row.tenant__name or ""
         found.append(
             Doing(
-                pk, model, base_url, tenant, owner or "", enabled, until, rests, has_price, health.read(*figures)
+                row.pk, row.model, row.base_url, row.tenant_id, owner, row.enabled, row.cooling_until, state,
+                row.priced, told,
             )
         )  # fmt: skip
     return sorted(found, key=lambda one: (not one.enabled, one.state == "on", one.model, one.owner, one.pk))
+
+
+def _refuses(told: Health) -> bool:
+    """Most of what it was asked in the last minute came to nothing."""
+    bad = told.throttled + told.errors
+    return bad + told.answers >= SAID and bad > told.answers

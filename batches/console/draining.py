@@ -1,6 +1,6 @@
 """What a shift does to upstreams: drain, enable, test, delete."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
@@ -13,20 +13,26 @@ from batches.models import Upstream
 from batches.probing import probe_all
 from tenants import trail
 from tenants.console import auditing
-from tenants.console.asking import Answer, LeftAlone, asks, at_once, mild
+from tenants.console.asking import Answer, LeftAlone, asks, at_once
 
 TESTED = 50  # upstreams at once
 WHY = "Kept on the trail, with your name."
 
 
+def _said(what: str, deleted: bool = False) -> Callable[[list[Any]], str]:
+    """That, and what models are left with."""
+    return lambda rows: "\n".join([what, *left_without(rows, deleted)])
+
+
 @asks(
     "Drain",
     "batches.change_upstream",
-    "{these}: no request is sent there any more from about a second on. What is in flight is finished and kept, and"
-    " charged as always. It stays so until you enable it.",
+    _said(
+        "{these}: no request is sent there any more from about a second on. What is in flight is finished and kept, and"
+        " charged as always. It stays so until you enable it."
+    ),
     reason=WHY,
     unless=lambda row: None if row.enabled else "It is off already.",
-    tells=left_without,
 )
 def drain(request: HttpRequest, row: Upstream, answer: Answer) -> None:
     if not upstreams.switch(row, False, auditing.email(request), answer.reason):
@@ -36,12 +42,13 @@ def drain(request: HttpRequest, row: Upstream, answer: Answer) -> None:
 @asks(
     "Switch off at once",
     "batches.change_upstream",
-    "{these}: the requests in flight there are given up within a second, and their lines are sent elsewhere, as though"
-    " they had never been sent. What the server has worked on them is lost; nobody is charged for it. For one that does"
-    " harm: to lose nothing, drain it.",
+    _said(
+        "{these}: the requests in flight there are given up within a second, and their lines are sent elsewhere, as"
+        " though they had never been sent. What the server has worked on them is lost; nobody is charged for it. For"
+        " one that does harm: to lose nothing, drain it."
+    ),
     reason=WHY,
     unless=lambda row: "It is off already, and nothing is in flight there." if row.severed else None,
-    tells=left_without,
 )
 def sever(request: HttpRequest, row: Upstream, answer: Answer) -> None:
     if not upstreams.switch(row, False, auditing.email(request), answer.reason, now=True):
@@ -54,8 +61,8 @@ def sever(request: HttpRequest, row: Upstream, answer: Answer) -> None:
     "{these}: requests are sent there again, within a second, as many at once as its limit says. Test it first.",
     reason=WHY,
     unless=lambda row: "It is on already." if row.enabled else None,
+    is_mild=True,
 )
-@mild
 def enable(request: HttpRequest, row: Upstream, answer: Answer) -> None:
     if not upstreams.switch(row, True, auditing.email(request), answer.reason):
         raise LeftAlone("It is on already, or gone.")
@@ -64,11 +71,13 @@ def enable(request: HttpRequest, row: Upstream, answer: Answer) -> None:
 @asks(
     "Delete",
     "batches.delete_upstream",
-    "{these} and the API key that is stored with it are removed, for good. Results and receipts keep its number; no"
-    " batch and no charge is changed. To take a server out for a while, drain it instead.",
+    _said(
+        "{these} and the API key that is stored with it are removed, for good. Results and receipts keep its number; no"
+        " batch and no charge is changed. To take a server out for a while, drain it instead.",
+        deleted=True,
+    ),
     reason=WHY,
     unless=upstreams.in_use,
-    tells=partial(left_without, deleted=True),
 )
 def delete(request: HttpRequest, row: Upstream, answer: Answer) -> None:
     try:

@@ -12,14 +12,13 @@ from batches.console import troubles
 from batches.core.states import ACTIVE, Status
 from batches.models import Batch, File
 from tenants import clock
-from tenants.models import Tenant
+from tenants.console import searching
 
 HELP = (
     "A batch's id or how it begins; the whole id of a file; a tenant's name or a part of it; the whole name of a model,"
     " for the batches that are active."
 )
 BATCH, FILE = "batch_", "file-"
-TENANTS = 200  # of a name
 NAMED = ("input_file", "output_file", "error_file", "results_file")
 
 
@@ -36,8 +35,7 @@ def matching(term: str) -> Q:
         for name in NAMED if file else ():
             wanted |= Q(**{f"{name}_id": file})
         return wanted
-    named = Tenant.objects.filter(Q(name__icontains=term) | Q(public_id=term))
-    return Q(tenant_id__in=list(named.values_list("pk", flat=True)[:TENANTS])) | Q(status__in=ACTIVE, model=term)
+    return searching.matching(Batch, searching.TENANT, term) | Q(status__in=ACTIVE, model=term)
 
 
 def paused() -> Q:

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from batches import idempotency, lifecycle, retries
+from batches.console import why
 from batches.core import caps, states
 from batches.core.states import Status
 from batches.idempotency import Replayed
@@ -18,7 +19,7 @@ from batches.noted import Noted
 from batches.web import looks
 from tenants import trail
 from tenants.console import auditing
-from tenants.console.asking import Answer, LeftAlone, asks, slow
+from tenants.console.asking import Answer, LeftAlone, asks
 
 REASON = "The tenant's people read it, on their audit trail."
 SOON = timedelta(hours=1)
@@ -120,6 +121,7 @@ def _not_ours_to_resume(batch: Batch) -> str | None:
         " of the tenant's meanwhile, it is paused for that instead."
     ),
     unless=_not_ours_to_resume,
+    is_mild=True,
 )
 def go_on(request: HttpRequest, batch: Batch, answer: Answer) -> None:
     if not lifecycle.resume_by_operator(batch):
@@ -154,6 +156,7 @@ def raise_priority(request: HttpRequest, batch: Batch, answer: Answer) -> None:
     "batches.raise_batch",
     _said("They are run in their turn again, as any other batch."),
     unless=lambda batch: None if batch.raised and batch.status in states.ACTIVE else "It is not raised.",
+    is_mild=True,
 )
 def lower_priority(request: HttpRequest, batch: Batch, answer: Answer) -> None:
     if not lifecycle.lower_priority(batch):
@@ -173,15 +176,16 @@ def _unretryable(batch: Any) -> str | None:
 
 def _again(batches: list[Any]) -> str:
     lines = sum(batch.total - batch.completed for batch in batches)
+    earlier = ", ".join(why.retries([batch.pk for batch in batches]))
+    twice = f"\nWarning: it was done before, as {earlier}: what these deliver would be paid for twice."
     return (
         f"{{these}}: {_lines(lines)} that were not delivered become new batches, one for each, of the same tenant, with"
         " 24 hours of their own and today's prices. The tenant is charged for what they deliver, as for any batch,"
         " and they count against its limits. The batches themselves stay as they are."
-    )
+    ) + (twice if earlier else "")
 
 
-@asks("Run again what failed", "batches.retry_batch", _again, reason=REASON, unless=_unretryable)
-@slow(MOST_RETRIES)
+@asks("Run again what failed", "batches.retry_batch", _again, reason=REASON, unless=_unretryable, few=MOST_RETRIES)
 def retry(request: HttpRequest, batch: Batch, answer: Answer) -> str:
     """One answer of the page makes one batch of each."""
     if left := _unretryable(batch):

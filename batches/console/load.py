@@ -10,9 +10,8 @@ from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, 
 from batches import lifecycle
 from batches.console.doing import Doing
 from batches.core.states import Status
+from batches.expecting import Key
 from batches.models import Slice
-
-Key = tuple[str, int | None]  # model, tenant of dedicated upstreams
 
 
 class Lane(NamedTuple):

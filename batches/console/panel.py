@@ -37,6 +37,7 @@ def _rows(batch: Batch, how: How) -> list[Row]:
         Row("State", state(batch)),
         Row("Lines done", done(batch)),
         Row("Last result", _last(batch, how.now)),
+        Row("Run again as", ", ".join(how.retries)),
         Row("Waits, as its tenant reads it", reason["message"] if reason else ""),
         Row("Should end", looks.expected(batch, how.now) or ("nobody can tell" if active else "")),
         Row("Deadline", _deadline(batch, how), "bad" if how.at_risk else ""),

@@ -6,10 +6,10 @@ from typing import Any
 from django.db.models import Count, Sum
 
 from batches.core.states import Status
+from batches.expecting import Key
 from batches.models import Slice, Upstream
 
 NAMED = 5  # upstreams, of many
-Key = tuple[str, int | None]  # model, tenant of dedicated upstreams
 
 
 def left_without(rows: list[Any], deleted: bool = False) -> list[str]:

@@ -31,7 +31,6 @@ class Queue(NamedTuple):
 
     lines: list[Line]
     failed: int = 0  # tasks, in the last day
-    failures: str = ""  # where they are listed, if they are
 
     def line(self, cluster: str) -> Line:
         found = (line for line in self.lines if line.cluster == cluster)

@@ -25,16 +25,16 @@ ATTEMPTS = 3  # of a step or of a delivery: no accident any more
 QUIET = timedelta(minutes=15)  # longer than what is in flight may take to end
 STAMPS = ("in_progress_at", "last_result_at", "cancelling_at", "expiring_at", "finalizing_at")
 DAY = timedelta(days=1)
+FINE = "fine"
 RECENT = 4096  # latest deliveries, among which those that were given up are counted
 
 
 class Troubles(NamedTuple):
-    """How many of each there are. The first four are batches, each in one of them."""
+    """How many of each there are. The first three are batches, each in one of them."""
 
     stuck: int = 0
     suspended: int = 0  # of suspended tenants
     stopped: int = 0  # paused by an operator
-    others: int = 0  # active, and nothing of all this
     steps: int = 0  # being validated or finalized at this moment
     gone: int = 0  # endpoints that were disabled since they answered 410
     retried: int = 0  # deliveries that failed ATTEMPTS times, and are tried again
@@ -59,7 +59,7 @@ def troubles(now: datetime) -> Troubles:
         When(stuck(now), then=Value("stuck")),
         When(tenant__suspended=True, then=Value("suspended")),
         When(paused_reason=caps.OPERATOR, then=Value("stopped")),
-        default=Value("others"),
+        default=Value(FINE),
         output_field=CharField(),
     )
     newest = Subquery(WebhookDelivery.objects.order_by("-pk").values("pk")[:1])
@@ -75,7 +75,7 @@ def troubles(now: datetime) -> Troubles:
         _counted(failed, Value("undelivered", CharField())),
         all=True,
     )
-    return Troubles(**dict(rows))
+    return Troubles(**{name: count for name, count in rows if name != FINE})
 
 
 def _counted(rows: QuerySet[Any], kind: Any) -> Any:

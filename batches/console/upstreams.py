@@ -24,7 +24,6 @@ from tenants.management.console import COLUMN
 COLUMNS = ("model", "base_url", "upstream_model", "kind", "tenant", "max_in_flight")
 FIGURES = ("state", "in_flight", "answers", "refusals", "errors", "tokens_a_second")
 NAMED = 5  # upstreams of a runner
-IDLE = health.Health(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
@@ -174,15 +173,15 @@ class UpstreamAdmin(Plain):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """With what runners tell of each: one query for all."""
         shown: Any = super().get_changelist_instance(request)
-        told = health.of_upstreams()
+        told = health.of_upstreams(Upstream.objects.filter(pk__in=[row.pk for row in shown.result_list]))
         for row in shown.result_list:
-            row.health = told.get(row.pk, IDLE)
+            row.health = told[row.pk]
         return shown
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         row: Any = super().get_object(request, object_id, from_field)
         if row is not None:
-            row.health = health.of_upstreams().get(row.pk, IDLE)
+            row.health = health.of_upstreams(Upstream.objects.filter(pk=row.pk))[row.pk]
         return row
 
     @admin.display(description="in flight")
@@ -212,12 +211,10 @@ class UpstreamAdmin(Plain):
     @admin.display(description="state", ordering="enabled")
     def state(self, upstream: Any) -> str:
         taken = upstreams.slots_taken(upstream)
-        if not upstream.enabled:
-            halting = "switched off, giving up" if upstream.severed else "draining:"
-            return f"{halting} {taken:,} in flight" if taken else "switched off" if upstream.severed else "off"
-        if upstream.cooling_until and upstream.cooling_until > upstream.seen_at:
-            return f"resting until {upstream.cooling_until:%H:%M:%S}"
-        return "on"
+        word = upstreams.state(upstream, upstream.seen_at, taken)
+        if word == "resting":
+            return f"{word} until {upstream.cooling_until:%H:%M:%S}"
+        return f"{word}: {taken:,} in flight" if word in ("draining", "cut off") else word
 
 
 def _try_out(request: HttpRequest, pk: int) -> None:

@@ -10,7 +10,7 @@ from batches.core import webhooks
 from batches.models import WebhookDelivery, WebhookEndpoint
 from batches.webhooks import addresses, endpoints
 from tenants.console import auditing
-from tenants.console.asking import Answer, LeftAlone, asks, mild
+from tenants.console.asking import Answer, LeftAlone, asks
 from tenants.console.pages import ReadOnly
 from tenants.console.searching import TENANT
 from tenants.models import Tenant
@@ -46,8 +46,8 @@ def disable(request: HttpRequest, endpoint: WebhookEndpoint, answer: Answer) -> 
     "{these}: what happens from now on is sent there. What happened meanwhile is not.",
     reason=READ,
     unless=lambda endpoint: None if endpoint.disabled_reason else "It is enabled already.",
+    is_mild=True,
 )
-@mild
 def enable(request: HttpRequest, endpoint: WebhookEndpoint, answer: Answer) -> None:
     _switch(request, endpoint, answer.reason, "")
 
@@ -59,8 +59,8 @@ def enable(request: HttpRequest, endpoint: WebhookEndpoint, answer: Answer) -> N
     f" attempts begin anew: up to {webhooks.MAX_ATTEMPTS}, over 28 hours.",
     reason=READ,
     unless=lambda sent: "Its endpoint is disabled." if sent.endpoint.disabled_reason else None,
+    is_mild=True,
 )
-@mild
 def send_again(request: HttpRequest, sent: WebhookDelivery, answer: Answer) -> None:
     endpoints.replay(sent.endpoint, auditing.email(request), sent, answer.reason)
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from django.db.models import Count, Min, Q, Sum, Value
 from django.db.models.functions import Length, Substr
 
-from batches import codes, digest, expecting
+from batches import codes, digest, upstreams
 from batches.core import causes
 from batches.core.states import TERMINAL, Status
+from batches.engine import health
 from batches.engine.leases import SUSPECT_AFTER
 from batches.models import Batch, Runner, Slice, Upstream
 
@@ -26,16 +27,10 @@ class Server(NamedTuple):
 
     pk: int
     address: str
-    enabled: bool
+    state: str  # upstreams.state
     resting_until: datetime | None  # it failed, and is tried again then
     slots: int
-    used: int  # by all batches
-
-    @property
-    def state(self) -> str:
-        if not self.enabled:
-            return "draining" if self.used else "disabled"
-        return "resting" if self.resting_until else "enabled"
+    in_flight: int  # of all batches
 
 
 class Model(NamedTuple):
@@ -48,7 +43,7 @@ class Model(NamedTuple):
 
     @property
     def usable(self) -> list[Server]:
-        return [server for server in self.servers if server.state == "enabled"]
+        return [server for server in self.servers if server.state == "on"]
 
 
 class Held(NamedTuple):
@@ -98,6 +93,7 @@ class How(NamedTuple):
     step: Step | None
     failures: tuple[Failure, ...]
     at_risk: bool
+    retries: tuple[str, ...]  # batches that ran again what it did not deliver
 
 
 def of(batch: Any, now: datetime) -> How:
@@ -112,7 +108,13 @@ def of(batch: Any, now: datetime) -> How:
         step=_step(batch, now) if batch.status in (Status.VALIDATING, Status.FINALIZING) else None,
         failures=tuple(_failures(batch)),
         at_risk=bool(batch.risk),
+        retries=() if active else tuple(retries([batch.pk])),
     )
+
+
+def retries(batches: list[int]) -> Iterable[str]:
+    """Batches that ran again what these did not deliver; a few of them."""
+    return Batch.objects.filter(retry_of__in=batches).order_by("pk").values_list("public_id", flat=True)[:TOLD]
 
 
 def _slices(batch: Batch, now: datetime) -> Iterable[dict[str, Any]]:
@@ -164,12 +166,13 @@ def _models(batch: Batch, slices: list[dict[str, Any]], now: datetime) -> Iterab
         return
     reachable = Upstream.objects.filter(Q(tenant=None) | Q(tenant=batch.tenant_id), model__in=left)
     found: dict[str, list[tuple[bool, Server]]] = {name: [] for name in left}
-    rows: Any = reachable.defer("api_key").order_by("pk").annotate(used=Sum("permits__slots", default=0))
-    for row in rows:
-        rests = row.enabled and row.cooling_until and row.cooling_until >= now - expecting.STALE
-        rest = row.cooling_until if rests else None
-        server = Server(row.pk, row.base_url, row.enabled, rest, row.max_in_flight, row.used)
-        found[row.model].append((row.tenant_id is not None, server))
+    told = health.of_upstreams(reachable)
+    for one in reachable.defer("api_key").order_by("pk"):
+        in_flight = told[one.pk].in_flight
+        state = upstreams.state(one, now, in_flight)
+        rest = one.cooling_until if state == "resting" else None
+        server = Server(one.pk, one.base_url, state, rest, one.max_in_flight, in_flight)
+        found[one.model].append((one.tenant_id is not None, server))
     for name, servers in sorted(found.items()):
         is_own = any(own for own, _ in servers)  # they take the place of the shared ones
         yield Model(name, left[name], is_own, tuple(server for own, server in servers if own is is_own))

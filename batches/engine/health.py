@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Case, Count, F, Q, Sum, When
+from django.db.models import Case, Count, F, Q, QuerySet, Sum, When
 
 from batches.models import Upstream
 from tenants import clock
@@ -25,9 +25,9 @@ class Health(NamedTuple):
     tokens: int  # input and output of what was delivered
 
 
-def of_upstreams() -> dict[int, Health]:
-    """By the upstreams' ids, all of them. One query, and one for the time."""
-    rows = annotated(Upstream.objects.values_list("pk"), clock.now())
+def of_upstreams(some: QuerySet[Upstream] | None = None) -> dict[int, Health]:
+    """By the upstreams' ids, of these or of all. One query, and one for the time."""
+    rows = annotated((Upstream.objects.all() if some is None else some).values_list("pk"), clock.now())
     return {pk: read(*row) for pk, *row in rows.values_list("pk", *COLUMNS)}
 
 

@@ -12,15 +12,14 @@ from django.utils.html import format_html
 
 from billing import corrections, customers, ledger, money, statement, wording
 from billing.admin.fields import Noted, Usd, checked
+from billing.admin.versions import ASKED, Comparing, Row, Version
 from billing.corrections import Effect
 from billing.ledger import Account, Kind
 from billing.models import ChargeLine, LedgerEntry
-from tenants.console import auditing
+from tenants.console import auditing, searching
 from tenants.console.asking import Answer, LeftAlone, asks
 from tenants.console.pages import ReadOnly
-from tenants.models import Tenant
 
-FOUND = 200  # tenants of a name
 BALANCED = 5  # tenants whose balances a page adds up
 FOR_GOOD = "The reverse of {these} is posted, for good: a correction is not taken back. Invoices that were made stay.\n"
 GIFTS = (Kind.CREDIT_GRANT, Kind.CREDIT_PURCHASE)
@@ -47,12 +46,13 @@ class ChargeLineInline(admin.TabularInline):  # type: ignore[type-arg]  # generi
         return money.usd(line.amount)
 
 
-class CreditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Credits for a tenant, once a reference."""
+class CreditForm(Version, forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs alone
+    """Credits for a tenant, once a reference; posted when what the tenant has with them was looked at."""
 
     kind = forms.ChoiceField(choices=[(kind.value, wording.KINDS[kind]) for kind in GIFTS])
     reference = forms.CharField(max_length=ledger.LONGEST_REFERENCE, help_text="What it is for: posted once.")
     amount = Usd(label="Amount", help_text="USD.")
+    heads = ("USD", "Now", "Then")
 
     class Meta:
         model = LedgerEntry
@@ -69,14 +69,21 @@ class CreditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
         checked("note", note, ledger.LONGEST_NOTE)
         return note
 
+    def in_force(self) -> int:
+        return ledger.balance(self.cleaned_data["tenant"].pk, Account.CREDITS)
+
+    def compared(self, before: int) -> tuple[Row, ...]:
+        then = before + self.cleaned_data["amount"]
+        return (Row(f"Credits of {self.cleaned_data['tenant']}", money.usd(before), money.usd(then)),)
+
     def clean(self) -> None:
-        super().clean()
         named = {name: self.cleaned_data.get(name) for name in ("kind", "reference")}
         found = LedgerEntry.objects.filter(**named).first()
         if found and not self.errors:
             same = (found.tenant, found.amount) == (self.cleaned_data["tenant"], self.cleaned_data["amount"])
             once = f"These very credits were posted at {found.created_at:%Y-%m-%d %H:%M} UTC. Nothing was posted now."
             self.add_error("reference", once if same else customers.TAKEN)
+        super().clean()
 
 
 def taking_back(rows: list[LedgerEntry]) -> str:
@@ -91,7 +98,7 @@ def taking_back(rows: list[LedgerEntry]) -> str:
     for tenant, effect in effects.items():
         before = (owed.get(tenant, 0), credits_left.get(tenant, 0)) if tenant in few else None
         told.append(f"{names[tenant]}: {_moved(effect, before)}.")
-    return FOR_GOOD + "\n".join(told).replace("{", "{{").replace("}", "}}")
+    return FOR_GOOD + "\n".join(told)
 
 
 def _moved(effect: Effect, before: tuple[int, int] | None) -> str:
@@ -130,7 +137,7 @@ def take_back(request: HttpRequest, entry: LedgerEntry, answer: Answer) -> None:
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(auditing.Untold, ReadOnly):
+class LedgerEntryAdmin(Comparing, auditing.Untold, ReadOnly):
     """Seen; credits are given, and what was wrong is taken back."""
 
     form = CreditForm
@@ -152,9 +159,8 @@ class LedgerEntryAdmin(auditing.Untold, ReadOnly):
     def get_search_results(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
         """By the indexes."""
         if term := term.strip():
-            tenants = list(Tenant.objects.filter(name__icontains=term).values_list("pk", flat=True)[:FOUND])
             about = Q(kind__in=Kind.values, reference__in=statement.references(term))
-            rows = rows.filter(about | Q(tenant_id__in=tenants))
+            rows = rows.filter(about | searching.matching(LedgerEntry, searching.TENANT, term))
         return rows, False
 
     def told(self, row: LedgerEntry) -> str:
@@ -174,7 +180,7 @@ class LedgerEntryAdmin(auditing.Untold, ReadOnly):
         return str(obj.reference if obj.kind in GIFTS else f"{obj.kind}:{obj.reference}")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.shown if obj else CreditForm.Meta.fields
+        return self.shown if obj else (*CreditForm.Meta.fields, *ASKED)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.shown if obj else ()

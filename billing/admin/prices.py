@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from billing import customers, money, prices
 from billing.admin import served
 from billing.admin.fields import UsdPerMillion
-from billing.admin.versions import Row, Version
+from billing.admin.versions import ASKED, Comparing, Row, Version
 from billing.models import Price, TenantDiscount
 from tenants import admission, clock
 from tenants.console import auditing
@@ -18,7 +18,6 @@ from tenants.console.pages import ReadOnly
 from tenants.console.searching import TENANT
 from tenants.models import Tenant
 
-ASKED = ("seen", "sure")
 PRICED = ("model", "input", "cached_input", "output", "discount")
 KEPT = "{:,} running batches keep the price that they began with."
 
@@ -104,23 +103,15 @@ def marked(rows: Any, of: str) -> Any:
     return rows.annotate(is_in_force=~Exists(others))
 
 
-class VersionAdmin(auditing.Untold, ReadOnly):
+class VersionAdmin(Comparing, auditing.Untold, ReadOnly):
     """Seen and added; a change is a new row, in force from now."""
 
-    add_form_template = "admin/version.html"
     of = ""
     list_filter = (InForce, "effective_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = marked(super().get_queryset(request), self.of)
         return rows
-
-    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
-        context["compared"] = form = context["adminform"].form
-        context |= {"show_save_and_add_another": False, "show_save_and_continue": False}
-        if getattr(form, "rows", ()):
-            context["errors"] = None  # nothing is wrong: it is asked
-        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description="in force", boolean=True)
     def now(self, version: Any) -> bool:

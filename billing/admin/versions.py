@@ -1,4 +1,4 @@
-"""Forms for a new version: they show it beside the one in force, and ask again before what may be a slip of a digit."""
+"""Forms that show what they would change beside what is, and ask again before what may be a slip of a digit."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from fractions import Fraction
 from typing import Any
 
 from django import forms
+from django.http import HttpRequest
 
+ASKED = ("seen", "sure")  # the fields of Twice
 SLIP = 10  # times dearer or cheaper
 LOOK = "Nothing is stored yet. Compare what follows with what is in force, then save again."
 SURE = f"One of these becomes {SLIP} times dearer or cheaper, or more, or free: tick the box if that is meant."
@@ -51,6 +53,7 @@ class Twice(forms.Form):
 class Version(Twice):
     """Saved at once where nothing was in force, and at the second time where something was, as it was shown."""
 
+    heads = ("USD per million tokens", "In force", "New")
     rows: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -92,3 +95,16 @@ def _ask(form: Any, rows: tuple[Row, ...], shown: str, is_slip: bool) -> None:
     form.data.pop("sure", None)
     if is_slip:
         form.fields["sure"].widget = forms.CheckboxInput()
+
+
+class Comparing:
+    """For an admin whose form to add is a Version."""
+
+    add_form_template: Any = "admin/version.html"
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        context["compared"] = form = context["adminform"].form
+        context |= {"show_save_and_add_another": False, "show_save_and_continue": False}
+        if getattr(form, "rows", ()):
+            context["errors"] = None  # nothing is wrong: it is asked
+        return super().render_change_form(request, context, *args, **kwargs)  # type: ignore[misc]

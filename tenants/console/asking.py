@@ -12,7 +12,7 @@ action returns, a text, is said of its row. What harms nothing is done by the fi
 """
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -43,7 +43,6 @@ class Answer(NamedTuple):
 
     reason: str
     once: str  # 32 hex digits that name the page: answered twice, it is done once
-    fields: dict[str, Any]
 
 
 class Question(forms.Form):
@@ -62,7 +61,6 @@ class Question(forms.Form):
 
 Act = Callable[..., object]  # request, row, answer
 Says = str | Callable[[list[Any]], str]
-Tells = Callable[[list[Any]], Iterable[str]]
 
 
 @dataclass(frozen=True)
@@ -74,31 +72,13 @@ class Asked:
     says: Says
     reason: str
     form: type[Question]
-    one: Callable[[Any], str | None]
-    tells: Tells
-    most: int
-    is_slow: bool
-    danger: bool
+    unless: Callable[[Any], str | None]
+    is_mild: bool
+    few: int | None
 
     def around(self) -> AbstractContextManager[Any]:
         """What one row is done in."""
-        return nullcontext() if self.is_slow else transaction.atomic()
-
-
-def mild(act: Act) -> Act:
-    """An act that takes nothing from anybody: its button is not red."""
-    act.takes_nothing = True  # type: ignore[attr-defined]  # what `asks` reads
-    return act
-
-
-def slow(most: int) -> Callable[[Act], Act]:
-    """An act that would hold a transaction for long: it makes its own, and so few rows are taken at once."""
-
-    def mark(act: Act) -> Act:
-        act.most = most  # type: ignore[attr-defined]  # what `asks` reads
-        return act
-
-    return mark
+        return transaction.atomic() if self.few is None else nullcontext()
 
 
 def asks(  # noqa: PLR0913 - what a page that asks is made of
@@ -109,19 +89,20 @@ def asks(  # noqa: PLR0913 - what a page that asks is made of
     reason: str = "",
     form: type[Question] = Question,
     unless: Callable[[Any], str | None] = lambda row: None,
-    tells: Tells = lambda rows: (),
+    is_mild: bool = False,
+    few: int | None = None,
 ) -> Callable[[Act], Callable[..., Any]]:
     """An admin's action, of what does it to one row: called as `act(request, row, answer)`, it may raise LeftAlone,
     Refused.
 
-    `verb` stands on the button. `says` is what will happen, or tells it of the rows that are not left alone; `{these}`
-    in it are those ("3 keys"). `reason` is the help of the field for the reason, where one is asked. `unless(row)` says
-    why a row would be left alone, None else; `tells(rows)` are sentences on what it would come to, of the others.
+    `verb` stands on the button. `says` is what will happen, or tells it of the rows that are not left alone, a
+    paragraph a line; `{these}` in it are those ("3 keys"). `reason` is the help of the field for the reason, where one
+    is asked. `unless(row)` says why a row would be left alone, None else. What `is_mild` takes nothing from anybody:
+    its button is not red. What would hold a transaction for long makes its own, of so `few` rows at once.
     """
 
     def decorate(act: Act) -> Callable[..., Any]:
-        most, danger = getattr(act, "most", None), not hasattr(act, "takes_nothing")
-        asked = Asked(verb, permission, says, reason, form, unless, tells, most or MOST, most is not None, danger)
+        asked = Asked(verb, permission, says, reason, form, unless, is_mild, few)
 
         @wraps(act)
         def action(admin: Any, request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse | None:
@@ -144,7 +125,7 @@ def at_once(verb: str, permission: str) -> Callable[[Callable[[HttpRequest, list
             act(request, list(chosen[: MOST + 1]))
             return _back(request)
 
-        asked = Asked(verb, permission, "", "", Question, lambda row: None, lambda rows: (), MOST, True, False)
+        asked = Asked(verb, permission, "", "", Question, lambda row: None, True, None)
         action.short_description = verb  # type: ignore[attr-defined]  # what Django reads
         action.asked = asked  # type: ignore[attr-defined]
         return action
@@ -153,26 +134,21 @@ def at_once(verb: str, permission: str) -> Callable[[Callable[[HttpRequest, list
 
 
 def may(request: HttpRequest, action: Any) -> bool:
-    """Whether the person may do it; of actions that are none of ours Django itself asks."""
-    asked = getattr(action, "asked", None)
-    return asked is None or request.user.has_perm(asked.permission)
+    """Whether the person may do it."""
+    return request.user.has_perm(action.asked.permission)
 
 
 def buttons(admin: Any, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
     """Names and words of the actions that a row's page offers: what would leave it alone is not among them."""
-    offered = [(name, action) for name, (action, _, _) in admin.get_actions(request).items() if _asks(action)]
-    return [(name, action.short_description) for name, action in offered if action.asked.one(row) is None]
-
-
-def _asks(action: Any) -> bool:
-    return hasattr(action, "asked")
+    offered = [(name, action) for name, (action, _, _) in admin.get_actions(request).items()]
+    return [(name, action.short_description) for name, action in offered if action.asked.unless(row) is None]
 
 
 def _answered(admin: Any, request: HttpRequest, chosen: QuerySet[Any], asked: Asked, act: Act) -> HttpResponse | None:
-    rows = list(chosen[: asked.most + 1])
-    if len(rows) > asked.most:
-        many = f"These are more than {asked.most} at once"
-        messages.error(request, f"{many}: narrow the list down first. Nothing was done.")
+    most = asked.few or MOST
+    rows = list(chosen[: most + 1])
+    if len(rows) > most:
+        messages.error(request, f"These are more than {most} at once: narrow the list down first. Nothing was done.")
         return None
     if not rows:
         messages.warning(request, "Nothing of this is there any more. Nothing was done.")
@@ -182,8 +158,7 @@ def _answered(admin: Any, request: HttpRequest, chosen: QuerySet[Any], asked: As
     form = make(request.POST) if confirmed else make(initial={"once": secrets.token_hex(16)})
     if not confirmed or not form.is_valid():
         return _ask(admin, request, rows, asked, form)
-    values = dict(form.cleaned_data)
-    answer = Answer(values.pop("reason", ""), values.pop("once"), values)
+    answer = Answer(form.cleaned_data.get("reason", ""), form.cleaned_data["once"])
     _do(admin, request, rows, asked, partial(act, request, answer=answer))
     return _back(request)
 
@@ -207,7 +182,7 @@ def _do(admin: Any, request: HttpRequest, rows: list[Any], asked: Asked, act: Ca
 
 
 def _ask(admin: Any, request: HttpRequest, rows: list[Any], asked: Asked, form: forms.Form) -> HttpResponse:
-    left = {row.pk: why for row in rows if (why := asked.one(row))}
+    left = {row.pk: why for row in rows if (why := asked.unless(row))}
     taken = [row for row in rows if row.pk not in left]
     these = _counted(admin, len(taken))
     says = asked.says if isinstance(asked.says, str) else asked.says(taken)
@@ -215,14 +190,13 @@ def _ask(admin: Any, request: HttpRequest, rows: list[Any], asked: Asked, form: 
         **admin.admin_site.each_context(request),
         "title": f"{asked.verb}: {these}?" if taken else asked.verb,
         "opts": admin.opts,
-        "says": says.format(these=these) if taken else "",
+        "says": says.replace("{these}", these, 1) if taken else "",
         "rows": rows,
-        "told": asked.tells(taken) if taken else (),
         "taken": [admin.told(row) for row in taken],
         "left": [(admin.told(row), left[row.pk]) for row in rows if row.pk in left],
         "form": form,
         "verb": asked.verb,
-        "danger": asked.danger,
+        "danger": not asked.is_mild,
         "action": request.POST.get("action", ""),
         "checkbox": ACTION_CHECKBOX_NAME,
         "back": _way_back(request),

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from tenants import admission, trail
 from tenants.console import auditing
-from tenants.console.asking import Answer, LeftAlone, asks, mild
+from tenants.console.asking import Answer, LeftAlone, asks
 from tenants.console.choosing import Choosing
 from tenants.console.pages import Plain, ReadOnly
 from tenants.console.searching import TENANT
@@ -74,8 +74,8 @@ def suspend(request: HttpRequest, tenant: Tenant, answer: Answer) -> None:
     "{these}: keys work again, and waiting batches go on. Their deadlines have stayed what they were.",
     reason=READ,
     unless=lambda tenant: None if tenant.suspended else "It is not suspended.",
+    is_mild=True,
 )
-@mild
 def resume(request: HttpRequest, tenant: Tenant, answer: Answer) -> None:
     _suspend(request, tenant, False, answer.reason)
 

@@ -24,7 +24,7 @@ WORD = re.compile(rf"\b({'|'.join(WRITTEN)})\b", re.IGNORECASE)
 TEXT = re.compile(r"[^<>]+(?=<|$)")  # what stands between tags
 STATE = re.compile(r'(<t[dh] class="field-(?:status|state)[^>]*>)([A-Za-z_ ]+)(?=</t[dh]>)')
 LOOKS = {
-    "good": ("completed", "delivered", "done", "kept", "paid", "settled"),
+    "good": ("completed", "delivered", "done", "kept", "on", "paid", "settled"),
     "busy": ("in_progress", "finalizing", "leased", "running"),
     "waiting": ("validating", "cancelling", "expiring", "pending", "paused", "waiting", "open"),
     "bad": ("failed", "expired", "uncollectible", "past_due"),
