@@ -13,6 +13,7 @@ from typing import NamedTuple
 import httpx
 
 from batches.models import Upstream
+from tenants.sealed import Unopened
 
 SECONDS = 5.0
 MOST_BYTES = 1 << 20
@@ -57,6 +58,8 @@ async def _found(client: httpx.AsyncClient, row: Upstream) -> tuple[str | None, 
             status, body = await _get(client, row)
     except TimeoutError:
         return f"{row.base_url} did not answer within {SECONDS:.0f} seconds", 0
+    except Unopened as error:
+        return f"its API key can't be opened: {error.cure}", 0
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return f"{row.base_url} can't be reached ({type(error).__name__})", 0
     if not 200 <= status < 300:
@@ -70,7 +73,9 @@ async def _found(client: httpx.AsyncClient, row: Upstream) -> tuple[str | None, 
 
 async def _get(client: httpx.AsyncClient, row: Upstream) -> tuple[int, bytes]:
     """Status and body; a body that is too long is cut, and so is no JSON any more."""
-    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {row.api_key}"} if row.api_key else {})
+    headers = {"Accept-Encoding": "identity"}
+    if row.api_key:
+        headers["Authorization"] = f"Bearer {row.api_key.open()}"
     body = bytearray()
     async with client.stream("GET", f"{row.base_url}/models", headers=headers) as answer:
         async for piece in answer.aiter_raw():

@@ -85,7 +85,7 @@ def change(pk: int, actor: str, changes: dict[str, Any]) -> None:
             for name, value in changes.items():
                 setattr(row, name, value)
             after = described(row)
-            if key and row.api_key and key != row.api_key:
+            if key and row.api_key and not key.matches(row.api_key):
                 after["api_key"] = f"another {trail.HIDDEN}"
             if differences := trail.differences(before, after):
                 row.save(update_fields=list(changes))

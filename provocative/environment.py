@@ -65,6 +65,13 @@ def secret_key(home: Path) -> str:
     return path.read_text().strip()
 
 
+def fallbacks(name: str) -> list[str]:
+    """Secrets, one a line; on one line with commas between."""
+    raw = os.environ.get(name, "")
+    parts = raw.splitlines() if "\n" in raw else raw.split(",")
+    return [part.strip() for part in parts if part.strip()]
+
+
 def storage(url: str, folder: Path) -> dict[str, object]:
     """The STORAGES entry for STORAGE_URL: empty is a folder, `s3://KEY:SECRET@BUCKET?endpoint_url=…&region=…` is S3."""
     if not url:

@@ -13,6 +13,7 @@ HOME = Path(os.environ.get("PROVOCATIVE_HOME", "var")).resolve()
 HOME.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts and upstream keys are in it
 
 SECRET_KEY = env.secret_key(HOME)
+SECRET_KEY_FALLBACKS = env.fallbacks("SECRET_KEY_FALLBACKS")
 DEBUG = env.flag("DEBUG")
 ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
@@ -150,6 +151,7 @@ AUTH_PASSWORD_VALIDATORS = [
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}},
 }
+SESSION_SERIALIZER = "tenants.sealed.SessionSerializer"
 SESSION_COOKIE_HTTPONLY, SESSION_COOKIE_SAMESITE, CSRF_COOKIE_SAMESITE = True, "Lax", "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF, X_FRAME_OPTIONS = True, "DENY"
 HTTPS = env.flag("HTTPS")  # served behind a proxy that terminates TLS

@@ -1,5 +1,6 @@
 """The second step of signing in: what somebody has set up, and whether a session has taken it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY, get_authentication_records
@@ -11,6 +12,7 @@ from tenants import sessions
 from tenants.models import User
 
 TAKEN = "mfa"  # allauth's word for it
+SEALED = "second step"  # the purpose of what is sealed in an Authenticator's data
 
 
 def reset(user: User) -> tuple[list[str], int]:
@@ -29,6 +31,14 @@ def is_taken(request: HttpRequest) -> bool:
 def is_set_up(user: User) -> bool:
     """Whether there is one. Recovery codes are not: they go with the last of the others."""
     return bool(_all(user).exists())
+
+
+def with_secrets(data: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """An Authenticator's data with each secret in it changed: an app's, the seed of recovery codes, codes of before."""
+    changed: dict[str, Any] = {name: change(data[name]) for name in ("secret", "seed") if name in data}
+    if (codes := data.get("migrated_codes")) is not None:
+        changed["migrated_codes"] = [change(code) for code in codes]
+    return data | changed
 
 
 def _all(user: User) -> Any:

@@ -16,7 +16,14 @@ import pytest
 HOME = Path(tempfile.mkdtemp(prefix="provocative-tests-"))
 DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
 
-for variable in ("DATABASE_URL", "STORAGE_URL", "REDIS_URL", "PROVOCATIVE_ROLE", "Q_CLUSTER_NAME"):
+for variable in (
+    "DATABASE_URL",
+    "STORAGE_URL",
+    "REDIS_URL",
+    "PROVOCATIVE_ROLE",
+    "Q_CLUSTER_NAME",
+    "SECRET_KEY_FALLBACKS",
+):
     os.environ.pop(variable, None)
 os.environ["PROVOCATIVE_HOME"] = str(HOME / "home")
 os.environ["SECRET_KEY"] = "of-the-tests-" + "x" * 40

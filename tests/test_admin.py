@@ -256,9 +256,9 @@ def test_an_upstreams_key_is_written_kept_and_removed(root: Client, batch: Batch
         ({"forget_key": "on"}, ""),
     ):
         assert b"typed" not in root.post(page, upstream_form(**fields)).content
-        assert Upstream.objects.get().api_key == stored
+        assert Upstream.objects.get().api_key.open() == stored
     root.post(url(Upstream, "add"), upstream_form(model="other", new_key="fresh"))
-    assert Upstream.objects.get(model="other").api_key == "fresh"
+    assert Upstream.objects.get(model="other").api_key.open() == "fresh"
 
 
 @pytest.mark.sqlite_only

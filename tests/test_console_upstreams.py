@@ -300,7 +300,7 @@ def test_one_is_added_with_a_warning_and_once(shift: Client, monkeypatch: pytest
     answer = shift.post(url(Upstream, "add"), form(new_key=KEY, base_url=" http://127.0.0.1:1/v1/ "), follow=True)
     assert "does not answer as expected" in text(answer) and KEY not in answer.content.decode()
     made = Upstream.objects.get()
-    assert (made.base_url, made.api_key, made.enabled) == ("http://127.0.0.1:1/v1", KEY, True)
+    assert (made.base_url, made.api_key.open(), made.enabled) == ("http://127.0.0.1:1/v1", KEY, True)
     [(actor, action, details)] = told()
     assert (actor, action) == ("shift@example.com", "upstream.created")
     assert details["after"]["api_key"] == "(not shown)" and KEY not in json.dumps(details)
@@ -327,7 +327,7 @@ def test_a_form_that_can_t_be_is_refused(shift: Client, upstream: Upstream, fiel
     for page in (url(Upstream, "add"), url(Upstream, "change", upstream.pk)):
         answer = shift.post(page, form() | fields)
         assert answer.status_code == 200 and "errorlist" in answer.content.decode()
-    assert Upstream.objects.get().api_key == KEY and told() == []
+    assert Upstream.objects.get().api_key.open() == KEY and told() == []
 
 
 @pytest.mark.sqlite_only
@@ -350,7 +350,7 @@ def test_a_change_is_on_the_trail_without_the_key(shift: Client, upstream: Upstr
     answer = shift.post(page, form(max_in_flight="3", new_key="another", enabled=""), follow=True)
     assert "does not answer as expected" in text(answer)
     upstream.refresh_from_db()
-    assert (upstream.max_in_flight, upstream.api_key, upstream.enabled) == (3, "another", True)
+    assert (upstream.max_in_flight, upstream.api_key.open(), upstream.enabled) == (3, "another", True)
     [(_, action, details)] = told()
     assert action == "upstream.changed" and "another" not in json.dumps(details)
     assert details["before"] == {"kind": "other", "max_in_flight": 8, "api_key": None}
@@ -367,7 +367,7 @@ def test_a_key_is_not_sent_to_another_server(
     asked: list[tuple[str, str]] = []
 
     def probe(row: Upstream) -> probing.Probe:
-        asked.append((row.base_url, row.api_key))
+        asked.append((row.base_url, row.api_key.open()))
         return probing.Probe(None, 1)
 
     monkeypatch.setattr("batches.console.upstreams.probe", probe)
@@ -384,7 +384,7 @@ def test_a_key_is_not_sent_to_another_server(
     ):
         assert shift.post(page, form(base_url=address, **fields)).status_code == 302
         upstream.refresh_from_db()
-        assert (upstream.base_url, upstream.api_key) == (address, key)
+        assert (upstream.base_url, upstream.api_key.open()) == (address, key)
 
 
 # --- what stands there ------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_an_endpoint_is_disabled_and_enabled(support: Client, owner: Person) -> 
     assert "It is so already" in confirmed(support, ENDPOINTS, "disable", row)
     confirmed(support, ENDPOINTS, "enable", row, reason="repaired")
     row.refresh_from_db()
-    assert (row.disabled_reason, row.secret, row.url) == ("", SECRET, f"https://example.com{PATH}")
+    assert (row.disabled_reason, row.secret.open(), row.url) == ("", SECRET, f"https://example.com{PATH}")
     notes = [(who, actor, action, details) for who, actor, action, _, details in told()]
     change = {"before": {"enabled": True}, "after": {"enabled": False}, "reason": "it loops"}
     assert notes[0] == ("owner", "support@example.com", "webhook.changed", change)

@@ -91,7 +91,10 @@ def variables() -> set[str]:
         for node in ast.walk(ast.parse(text(f"provocative/{name}"))):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                if called in ("os.environ.get", "env.flag", "env.number", "env.words", "env.networks") and node.args:
+                if (
+                    called in ("os.environ.get", "env.flag", "env.number", "env.words", "env.networks", "env.fallbacks")
+                    and node.args
+                ):
                     found |= strings(node.args[0])
                 found |= {key.arg for key in node.keywords if called == "_env" and key.arg}
     return found
@@ -112,6 +115,10 @@ def codes_made_by(node: ast.AST) -> set[str]:
     """By Refused, Fault, the verdict on an answer, an entry of a batch's errors, or a receipt's default."""
     match node:
         case ast.Call(func=ast.Name("Refused"), args=[_, code, *_]) | ast.Call(func=ast.Name("Fault"), args=[code, *_]):
+            return strings(code)
+        case ast.Call(
+            func=ast.Attribute(attr="__init__"), args=[ast.Constant(int()), code, *_]
+        ):  # of a kind of Refused
             return strings(code)
         case ast.Call(func=ast.Name("Verdict" | "Answer"), keywords=keywords):
             values = [keyword.value for keyword in keywords if keyword.arg in ("code", "error", "flag")]

@@ -231,7 +231,7 @@ def test_an_upstream_is_added_whatever_it_answers_and_its_key_is_never_shown(
     added = json.loads(shown.out)
     assert (added["model"], added["kind"], added["max_in_flight"], added["api_key"]) == ("m", "vllm", 64, True)
     assert "s3cret" not in shown.out + shown.err + json.dumps(manage("upstream", "list"))
-    assert Upstream.objects.get().api_key == "s3cret"
+    assert Upstream.objects.get().api_key.open() == "s3cret"
 
 
 def test_an_upstream_that_lists_the_model_is_added_without_a_word(

@@ -50,7 +50,7 @@ def secret(answer: Any) -> str:
 def made(person: Person, client: Client, **fields: Any) -> tuple[str, str]:
     """The id of a new endpoint, and its secret."""
     text = secret(client.post(page(person, "/new"), form(**fields)))
-    return WebhookEndpoint.objects.get(secret=text).public_id, text
+    return WebhookEndpoint.objects.latest("pk").public_id, text
 
 
 def events() -> list[tuple[str, str, str, Any]]:
@@ -68,7 +68,7 @@ def test_an_endpoint_is_made_once_and_its_secret_shown_once(owner: Person) -> No
     assert "Be told when" in shown(client, page(owner))
     key = secret(client.post(page(owner, "/new"), sent))
     row = WebhookEndpoint.objects.get()
-    assert (row.secret, row.url, row.name, row.event_types.split()) == (key, URL, NAUGHTY, ALL)
+    assert (row.secret.open(), row.url, row.name, row.event_types.split()) == (key, URL, NAUGHTY, ALL)
     again = client.post(page(owner, "/new"), sent, follow=True)
     assert "when it was sent first" in again.content.decode() and key not in again.content.decode()
     other = client.post(page(owner, "/new"), sent | {"url": "https://other.example.com/"}, follow=True)
@@ -163,7 +163,7 @@ def test_changes_by_people_and_by_keys_are_on_the_trail(owner: Person) -> None:
         assert client.post(page(owner, f"/{found}/enabled"), {"enabled": value}).status_code == 302
     second = secret(client.post(page(owner, f"/{found}/rotate"), {"overlap": "true"}))
     row = WebhookEndpoint.objects.get()
-    assert (row.secret, row.previous_secret) == (second, first)
+    assert (row.secret.open(), row.previous_secret.open()) == (second, first)
     refused = client.post(page(owner, f"/{found}/rotate"), {"overlap": "true"})
     assert refused.status_code == 409 and "still live" in refused.content.decode()
     assert "a third is never kept" in shown(client, page(owner, f"/{found}/rotate"))

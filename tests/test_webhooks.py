@@ -120,7 +120,7 @@ def test_others_see_nothing_of_it(owner: Person, outsider: Person, receiver: Rec
     path = f"/{other['id']}/deliveries/{delivery['id']}/replay"
     assert code(post(outsider, path), 404) == "delivery_not_found"
     assert code(owner.get(f"{ENDPOINTS}/{made['id']}/deliveries?after=%00"), 404) == "delivery_not_found"
-    assert WebhookEndpoint.objects.get(public_id=made["id"]).secret == made["signing_secret"]
+    assert WebhookEndpoint.objects.get(public_id=made["id"]).secret.open() == made["signing_secret"]
     reader = owner._replace(key=keys.create(owner.tenant, scopes=("batch:read",))[1])
     assert reader.get(f"{ENDPOINTS}/{made['id']}/deliveries").status_code == 200
     assert (
@@ -181,7 +181,7 @@ def test_two_secrets_are_live_for_a_day(owner: Person, receiver: Receiver) -> No
     one = sent(owner, receiver)
     sweeping.sweep()
     assert owner.get(f"{ENDPOINTS}/{made['id']}").json()["previous_secret_expires_at"] is None
-    assert WebhookEndpoint.objects.get().previous_secret == ""
+    assert WebhookEndpoint.objects.get().previous_secret.open() == ""
     assert verified(one, second) and not verified(one, first)
     assert rotate(owner, made, keep=True).status_code == 200
 

@@ -139,7 +139,7 @@ def _shown(found: WebhookEndpoint) -> dict[str, Any]:
         "event_types": found.event_types.split(),
         "enabled": not found.disabled_reason,
         "disabled_reason": found.disabled_reason or None,
-        "signing_secret_hint": webhooks.hint(found.secret),
+        "signing_secret_hint": kept.hint(found),
         "previous_secret_expires_at": unix(found.previous_until),
         "created_at": unix(found.created_at),
         "updated_at": unix(found.updated_at),
@@ -148,7 +148,7 @@ def _shown(found: WebhookEndpoint) -> dict[str, Any]:
 
 def _with_secret(found: WebhookEndpoint) -> dict[str, Any]:
     """For who makes it, and who sends the making again since no answer came."""
-    return _shown(found) | {"signing_secret": found.secret}
+    return _shown(found) | {"signing_secret": found.secret.open()}
 
 
 def _delivered(delivery: WebhookDelivery) -> dict[str, Any]:

@@ -124,8 +124,9 @@ class UpstreamAdmin(Plain):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         keyed = ExpressionWrapper(~Q(api_key=""), BooleanField())
+        locked = ExpressionWrapper(Q(api_key__lost=True), BooleanField())
         now = Value(clock.now(), DateTimeField())
-        rows: QuerySet[Any] = super().get_queryset(request).annotate(keyed=keyed, seen_at=now)
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(keyed=keyed, locked=locked, seen_at=now)
         return upstreams.with_permits(rows)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -212,6 +213,8 @@ class UpstreamAdmin(Plain):
     def state(self, upstream: Any) -> str:
         taken = upstreams.slots_taken(upstream)
         word = upstreams.state(upstream, upstream.seen_at, taken)
+        if upstream.enabled and upstream.locked:
+            return "resting: its API key can't be opened (`manage.py secrets check`)"
         if word == "resting":
             return f"{word} until {upstream.cooling_until:%H:%M:%S}"
         return f"{word}: {taken:,} in flight" if word in ("draining", "cut off") else word

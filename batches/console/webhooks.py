@@ -20,6 +20,7 @@ READ = "The tenant's people read it."
 ERRORS = (
     "http_status", "redirect", "timeout", "connection_failed", "tls_failed", "invalid_response", "name_not_resolved",
     "address_not_allowed", "https_required", "invalid_url", "endpoint_disabled", "sender_died", "sender_failed",
+    "secret_unreadable",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from batches.engine.lines import Lane, LaneKey
 from batches.engine.permits import NOTHING
 from batches.engine.upstream import Target
 from batches.models import Upstream
+from tenants.sealed import Unopened
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ class Channel:
         self.told: tuple[int, ...] = ()  # its figures, as the database knows them
         self.parked: list[asyncio.Future[None]] = []
         self._address = ("", "")
-        self.targets: dict[str, Target] = {}  # by endpoint; empty when the address can't be used
+        self.targets: dict[str, Target] = {}  # by endpoint; empty when the address or the key can't be used
+        self._locked = ""  # why its key can't be opened
         self.refresh(row)
 
     def refresh(self, row: Upstream) -> None:
@@ -43,9 +45,16 @@ class Channel:
         self.kind, self.public_model, self.own_model = row.kind, row.model, row.upstream_model
         self.max_in_flight = row.max_in_flight
         self.adaptive.allow(row.max_in_flight)
-        if (row.base_url, row.api_key) != self._address:
-            self._address = (row.base_url, row.api_key)
-            self.targets = _targets(row)
+        if (row.base_url, row.api_key.stored) != self._address:
+            self._address = (row.base_url, row.api_key.stored)
+            if self._locked:
+                self._locked, self.failures, self.cool_until = "", 0, 0.0
+            try:
+                self.targets = _targets(row, row.api_key.open())
+            except Unopened as error:
+                self.targets, self._locked = {}, f"its API key can't be opened: {error.cure}"
+        if self._locked:
+            self.rest(time.monotonic(), self._locked)
 
     @property
     def busy(self) -> int:
@@ -90,9 +99,9 @@ class Channel:
         return usable and now >= self.cool_until and (not self.failures or not self.sending)
 
 
-def _targets(row: Upstream) -> dict[str, Target]:
+def _targets(row: Upstream, key: str) -> dict[str, Target]:
     try:
-        return {endpoint: Target(row.base_url, endpoint, row.api_key) for endpoint in ENDPOINTS}
+        return {endpoint: Target(row.base_url, endpoint, key) for endpoint in ENDPOINTS}
     except ValueError as error:
         log.error("upstream %s can't be used: %s", row.pk, error)
         return {}

@@ -25,12 +25,12 @@ def settle(runner: Runner, upstream: int, wanted: int, busy: int) -> Granted:
 
     The upstream's row is the lock: one grant after another. Mostly nothing changes, and no lock is taken to see that.
     """
-    seen = Upstream.objects.filter(pk=upstream).first()
+    seen = Upstream.objects.filter(pk=upstream).defer("api_key").first()
     settlement = _look(runner, seen, wanted, busy) if seen else None
     if settlement and not settlement.changes:
         return settlement.granted
     with transaction.atomic():
-        row = Upstream.objects.select_for_update(no_key=True).filter(pk=upstream).first()
+        row = Upstream.objects.select_for_update(no_key=True).filter(pk=upstream).defer("api_key").first()
         if row is None:
             return NOTHING
         Permit.objects.get_or_create(upstream=row, runner=runner)

@@ -30,7 +30,7 @@ def candidates(wanted: Q, open_: Q, now: datetime) -> list[Candidate]:
 
 def load(model: str, tenants: set[int]) -> Load:
     """The model's slots, for a tenant with upstreams of its own those, and their pace in the latest results."""
-    rows = Upstream.objects.filter(model=model, enabled=True)
+    rows = Upstream.objects.filter(model=model, enabled=True).only("tenant_id", "max_in_flight")
     dedicated = [row for row in rows if row.tenant_id in tenants]
     upstreams = dedicated or [row for row in rows if row.tenant_id is None]
     newest = Result.objects.aggregate(newest=Max("pk"))["newest"] or 0

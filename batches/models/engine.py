@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from batches.models.jobs import Batch
+from tenants.sealed_field import SealedField
 
 
 class Upstream(models.Model):
@@ -17,7 +18,7 @@ class Upstream(models.Model):
 
     model = models.CharField(max_length=200, db_index=True)
     base_url = models.CharField(max_length=500)
-    api_key = models.CharField(max_length=500, default="", blank=True)
+    api_key = SealedField(purpose="upstream key", default="", blank=True, max_length=500)
     max_in_flight = models.PositiveIntegerField(default=64)
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     upstream_model = models.CharField(max_length=200, default="", blank=True, help_text="Its own name for the model.")

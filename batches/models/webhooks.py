@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from tenants.identifiers import public_id
+from tenants.sealed_field import SealedField
 
 
 def endpoint_id() -> str:
@@ -26,8 +27,8 @@ class WebhookEndpoint(models.Model):
     url = models.CharField(max_length=2000)
     name = models.CharField(max_length=200, default="", blank=True)
     event_types = models.CharField(max_length=400, help_text="With spaces between.")
-    secret = models.CharField(max_length=100)
-    previous_secret = models.CharField(max_length=100, default="", blank=True)
+    secret = SealedField(purpose="webhook secret")
+    previous_secret = SealedField(purpose="webhook secret", default="", blank=True)
     previous_until = models.DateTimeField(null=True, blank=True, help_text="Until then the previous one signs, too.")
     disabled_reason = models.CharField(max_length=20, choices=Disabled, default="", blank=True)
     created_at = models.DateTimeField()

@@ -46,6 +46,7 @@ DELIVERY_ERRORS = {
     "invalid_url": "The URL can't be used.",
     "endpoint_disabled": "The endpoint was disabled while the event waited.",
     "sender_died": "The service failed while it sent: a fault of ours.",
+    "secret_unreadable": "The signing secret can't be opened: a fault of ours.",
     "sender_failed": "The service failed while it sent: a fault of ours.",
 }
 NONE = "—"

@@ -96,7 +96,7 @@ def new(request: HttpRequest, seat: Seat) -> HttpResponse:
             messages.info(request, SENT_BEFORE)
             return redirect("webhooks", seat.tenant.public_id)
         return _form(request, sent, refused, once=once)
-    return render(request, "webhooks/secret.html", {"row": _row(made), "text": made.secret, "made": True})
+    return render(request, "webhooks/secret.html", {"row": _row(made), "text": made.secret.open(), "made": True})
 
 
 @FORM
@@ -238,7 +238,7 @@ def _form(
         "url_length": addresses.MAX_URL, "name_length": wanted.MAX_NAME,
     }  # fmt: skip
     if found is not None:
-        context |= {"row": _row(found), "rotating": _is_rotating(found), "hint": webhooks.hint(found.secret)}
+        context |= {"row": _row(found), "rotating": _is_rotating(found), "hint": endpoints.hint(found)}
     status = refused.status if refused else 200
     return render(request, "webhooks/endpoint.html" if found else "webhooks/new.html", context, status=status)
 

@@ -21,6 +21,7 @@ from batches.webhooks.sending import Outcome, Sender
 from tenants import clock, trail
 from tenants.errors import Refused, busy
 from tenants.models import Tenant
+from tenants.sealed import Unopened
 
 MAX_ENDPOINTS = 10  # of a tenant
 OVERLAP = timedelta(hours=24)
@@ -100,6 +101,14 @@ def _described(endpoint: WebhookEndpoint) -> dict[str, Any]:
     }
 
 
+def hint(endpoint: WebhookEndpoint) -> str | None:
+    """Its secret, masked; None when it can't be opened."""
+    try:
+        return webhooks.hint(endpoint.secret.open())
+    except Unopened:
+        return None
+
+
 def rotate(endpoint: WebhookEndpoint, actor: str, overlap: bool) -> str:
     """The new secret. With `overlap` the former one goes on signing, too, for 24 hours; else it ends at once.
 
@@ -157,7 +166,7 @@ def replay(endpoint: WebhookEndpoint, actor: str, sent: WebhookDelivery, reason:
 def try_out(endpoint: WebhookEndpoint, kind: str) -> Outcome:
     """Post a sample event of something that does not exist, now and once; it is not in the log.
 
-    Raises Refused 503 while too many do so.
+    Raises Refused 503 while too many do so, Unopened when it can't be signed.
     """
     if not _tests.acquire(blocking=False):
         raise busy()

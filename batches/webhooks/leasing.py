@@ -23,6 +23,7 @@ from batches.models import WebhookDelivery, WebhookEndpoint
 from batches.webhooks import sending
 from batches.webhooks.sending import Message, Outcome
 from tenants import clock
+from tenants.sealed import Unopened
 
 LEASE = timedelta(seconds=30)  # twice the deadline of a POST
 IN_FLIGHT, OF_TENANT = 64, 4  # at once; of an endpoint one
@@ -77,7 +78,7 @@ def claim(token: str, in_flight: Collection[Claim]) -> list[Claim]:
     chosen = [first for _, first in sorted(ranked)[: max(IN_FLIGHT - len(in_flight), 0)]]
     won = [pk for pk in chosen if _lease(pk, token, now)]
     rows = WebhookDelivery.objects.filter(pk__in=won, lease_token=token).select_related("endpoint")
-    return [_claim(row, token, end, now) for row in rows]
+    return [claimed for row in rows if (claimed := _claim(row, token, end, now))]
 
 
 def _lease(delivery: int, token: str, now: datetime) -> bool:
@@ -85,17 +86,31 @@ def _lease(delivery: int, token: str, now: datetime) -> bool:
     return rows.update(lease_token=token, next_at=now + LEASE, attempts=F("attempts") + 1) == 1
 
 
-def _claim(row: WebhookDelivery, token: str, end: float, now: datetime) -> Claim:
+def _claim(row: WebhookDelivery, token: str, end: float, now: datetime) -> Claim | None:
+    """None for one that can't be signed: that was a failed attempt, and others follow."""
     at = int(row.created_at.timestamp())
-    message = written(row.endpoint, row.event_id, webhooks.render(row.event_id, row.event_type, at, row.subject), now)
+    body = webhooks.render(row.event_id, row.event_type, at, row.subject)
+    try:
+        message = written(row.endpoint, row.event_id, body, now)
+    except Unopened as error:
+        unsigned = Message(row.endpoint.url, body, {})
+        settle(_as_claim(row, token, end, unsigned), Outcome(None, error.code))
+        return None
+    return _as_claim(row, token, end, message)
+
+
+def _as_claim(row: WebhookDelivery, token: str, end: float, message: Message) -> Claim:
     return Claim(row.pk, row.endpoint.pk, row.tenant_id, token, row.attempts, end, message)
 
 
 def written(endpoint: WebhookEndpoint, event: str, body: bytes, now: datetime) -> Message:
-    """An event as it goes to an endpoint, signed by its secret, and for a while after a rotation also by the former."""
-    live = [endpoint.secret]
+    """An event as it goes to an endpoint, signed by its secret, and for a while after a rotation also by the former.
+
+    Raises Unopened.
+    """
+    live = [endpoint.secret.open()]
     if endpoint.previous_until is not None and now < endpoint.previous_until:
-        live.append(endpoint.previous_secret)
+        live.append(endpoint.previous_secret.open())
     return Message(endpoint.url, body, webhooks.headers(live, event, int(now.timestamp()), body))
 
 

@@ -50,7 +50,7 @@ _ENDPOINT: dict[str, Shape] = {
     "event_types": listed(EVENT_TYPE),
     "enabled": boolean(),
     "disabled_reason": maybe(text(enum=list(WebhookEndpoint.Disabled.values)), "`gone`: it answered 410."),
-    "signing_secret_hint": text("The secret, masked.", examples=["whsec_…Lk0="]),
+    "signing_secret_hint": maybe(text("The secret, masked.", examples=["whsec_…Lk0="]), "Null: it can't be read now."),
     "previous_secret_expires_at": maybe(moment(), "Until then two secrets are live."),
     "created_at": moment(),
     "updated_at": moment(),
@@ -120,7 +120,7 @@ OPERATIONS = {
         "Make an endpoint",
         {200: op.gives("WebhookEndpointWithSecret", "The endpoint with its secret.", examples.ENDPOINT_WITH_SECRET)},
         body=op.takes({op.JSON: fields("", ("url",), **_COLUMNS)}, {"url": examples.ENDPOINT["url"]}),
-        codes=COLUMNS | {"too_many_webhooks"},
+        codes=COLUMNS | {"too_many_webhooks", "secret_unreadable"},
         once=True,
     ),
     "GET /v1/webhook_endpoints/{endpoint_id}": op.Operation(
@@ -162,7 +162,7 @@ OPERATIONS = {
         "Post a sample event there",
         {200: op.gives("WebhookTest", "It answered.", examples.WEBHOOK_TEST)},
         body=op.takes({op.JSON: fields("", ("event_type",), event_type=EVENT_TYPE)}, {"event_type": EVENTS[0]}),
-        codes=FIND | {"invalid_event_types", "webhook_test_failed"},
+        codes=FIND | {"invalid_event_types", "webhook_test_failed", "secret_unreadable"},
     ),
     "GET /v1/webhook_endpoints/{endpoint_id}/deliveries": op.Operation(
         "listWebhookDeliveries",
