@@ -16,6 +16,7 @@ from billing.ledger import Kind
 from billing.models import LedgerEntry
 from billing.reconciling import CHUNK, Finding
 from tenants import clock
+from tenants.paging import by_pk
 
 _rates = msgspec.json.Decoder(dict[str, money.Rates])
 SIGNED = {"delivered": "completed", **{name: name for name in metering.MEASURES[2:5]}, "cost_pico": "cost"}
@@ -24,10 +25,10 @@ Sums = dict[str, int]
 
 def findings(since: date | None = None) -> Iterator[Finding]:
     """Every batch that ended, on this day (UTC) or later, and every charge of one that is not there."""
-    batches = Batch.objects.filter(status__in=TERMINAL).order_by("pk")
+    batches = Batch.objects.filter(status__in=TERMINAL)
     if since:
         batches = batches.filter(ended_at__gte=clock.midnight(since))
-    for batch in batches.iterator(CHUNK):
+    for batch in by_pk(batches, CHUNK):
         yield from _batch(batch)
     charges = LedgerEntry.objects.filter(kind=Kind.BATCH_CHARGE)
     ended = Batch.objects.filter(status__in=set(TERMINAL) - {Status.FAILED})

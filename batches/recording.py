@@ -1,5 +1,6 @@
 """Finished lines into the database: the output lines of a group as one segment, and the rows that point into it."""
 
+import json
 import zlib
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -9,14 +10,18 @@ from django.db import connection
 from batches.core.answers import NO_USAGE, UNCHARGED, Usage
 from batches.models import Batch, Segment
 
-COLUMNS = (
-    "tenant_id", "batch_id", "line", "seq", "custom_id", "status_code", "error_code", "flag", "input_tokens",
-    "cached_tokens", "output_tokens", "cost", "attempts", "upstream_id", "latency_ms", "finished_at", "segment_id",
-    "offset", "length",
-)  # fmt: skip
+COLUMNS = {  # and their types in PostgreSQL
+    "tenant_id": "bigint", "batch_id": "bigint", "line": "int", "seq": "int", "custom_id": "text",
+    "status_code": "smallint", "error_code": "text", "flag": "text", "input_tokens": "bigint",
+    "cached_tokens": "bigint", "output_tokens": "bigint", "cost": "bigint", "attempts": "smallint",
+    "upstream_id": "bigint", "latency_ms": "int", "finished_at": "timestamptz", "segment_id": "bigint",
+    "offset": "int", "length": "int",
+}  # fmt: skip
 _QUOTED = ", ".join(f'"{column}"' for column in COLUMNS)
 _INSERT = f"INSERT INTO batches_result ({_QUOTED}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
-_COPY = f"COPY batches_result ({_QUOTED}) FROM STDIN"
+# COPY, which takes half of the time, is refused on a table that has policies (tenants/policies.py).
+_TYPED = ", ".join(f'"{column}" {type_}' for column, type_ in COLUMNS.items())
+_INSERT_ALL = f"INSERT INTO batches_result ({_QUOTED}) SELECT {_QUOTED} FROM json_to_recordset(%s) AS rows({_TYPED})"
 
 
 class Record(NamedTuple):
@@ -67,9 +72,9 @@ def record(batch: Batch, packed: Packed, now: datetime) -> None:
 def _insert(rows: list[tuple[Any, ...]]) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            with connection.wrap_database_errors, cursor.copy(_COPY) as copy:
-                for row in rows:
-                    copy.write_row(row)
+            stamp = rows[0][15].isoformat()
+            named = [dict(zip(COLUMNS, (*row[:15], stamp, *row[16:]), strict=True)) for row in rows]
+            cursor.execute(_INSERT_ALL, [json.dumps(named)])
         else:
             stamp = connection.ops.adapt_datetimefield_value(rows[0][15])
             cursor.executemany(_INSERT, [(*row[:15], stamp, *row[16:]) for row in rows])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import ROOT
+from tenants import scope
 
 
 def call(environ: dict[str, str], *arguments: str) -> Any:
@@ -138,6 +139,7 @@ def main() -> None:
     import django
 
     django.setup()
+    scope.settle_every()
     verb, *arguments = sys.argv[1:]
     verbs: dict[str, Callable[..., Any]] = {"seed": seed, "queries": queries, "pages": pages}
     print(json.dumps(verbs[verb](*arguments)))

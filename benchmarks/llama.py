@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from benchmarks import ROOT
+from tenants import scope
 
 SLOTS = 4
 STARTS_WITHIN = 60.0  # seconds
@@ -82,6 +83,7 @@ def main() -> None:
     import django
 
     django.setup()
+    scope.settle_every()
     from provocative import embedded
     from provocative.processes import die_with_parent
 

@@ -82,7 +82,7 @@ OF: Mapping[str, Mapping[str, str]] = {
         "stripe_id": "'in_' || i",
         "send_at": "NULL",
     },
-    "invoicedentry": {"entry": "i", "invoice": _ONE_OF.format("invoice")},
+    "invoicedentry": {"entry": "i", "invoice": _ONE_OF.format("invoice"), "tenant": _ONE_OF.format("tenant")},
     "stripeevent": {"event_id": "'evt_' || md5(i::text)", "type": "'invoice.paid'"},
     "upstream": {"model": "'model-' || i % 50", "base_url": "'http://host-' || i || ':8000/v1'", "tenant": "NULL"},
     "runner": {"token": "md5(i::text)", "host": "'host-' || i", "pid": "i", "started_ticks": "i"},

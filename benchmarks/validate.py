@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import ROOT, large, resources
 from benchmarks.report import Figures, Found, Row, Size, median_of
+from tenants import scope
 
 
 def measure(size: Size) -> Found:
@@ -67,6 +68,7 @@ def main() -> None:
     import django
 
     django.setup()
+    scope.settle_every()
     from batches import validation  # noqa: F401 - part of the start
 
     path = Path(sys.argv[1])

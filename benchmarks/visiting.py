@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from tenants import scope
+
 NOTHING = "there is no such thing"
 TENANT = "tenant 0"  # how the tenants' names begin
 KNOWN_BY = (
@@ -114,6 +116,7 @@ def main() -> None:
     import django
 
     django.setup()
+    scope.settle_every()
     from django.core.signals import request_started
     from django.db import reset_queries
 

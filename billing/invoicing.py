@@ -100,7 +100,7 @@ def close(tenant: int, month: date, actor: str = trail.SERVICE) -> Invoice | Non
         if due < 0:  # corrections came to more than the charges: what is left over becomes credits
             carried = ledger.post(tenant, Kind.CARRIED, invoice.public_id, -due)
             assert carried is not None, "the invoice is new, and so is what it carries over"
-            InvoicedEntry.objects.create(entry=carried, invoice=invoice)
+            InvoicedEntry.objects.create(entry=carried, invoice=invoice, tenant_id=tenant)
         _total(invoice, max(due, 0))
         trail.record(row, actor, "invoice.created", invoice.public_id, **said(invoice))
         if invoice.send_at:
@@ -110,9 +110,9 @@ def close(tenant: int, month: date, actor: str = trail.SERVICE) -> Invoice | Non
 
 def _take(invoice: Invoice, found: QuerySet[LedgerEntry]) -> None:
     """Put them on the invoice, in the database alone: a large month has hundreds of thousands."""
-    chosen, parameters = found.values_list("pk", Value(invoice.pk)).query.sql_with_params()
+    chosen, parameters = found.values_list("pk", Value(invoice.pk), "tenant_id").query.sql_with_params()
     with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO billing_invoicedentry (entry_id, invoice_id) {chosen}", parameters)
+        cursor.execute(f"INSERT INTO billing_invoicedentry (entry_id, invoice_id, tenant_id) {chosen}", parameters)
 
 
 def _total(invoice: Invoice, due: int) -> None:

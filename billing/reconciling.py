@@ -10,6 +10,7 @@ from billing import invoicing, money
 from billing.ledger import ACCOUNTS, Account, Kind
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from tenants import clock
+from tenants.paging import by_pk
 
 CLOSED_WITHIN = timedelta(days=2)  # after a month's end
 CHUNK = 2_000
@@ -27,7 +28,7 @@ class Finding(NamedTuple):
 
 def ledger_findings() -> Iterator[Finding]:
     """Entries by themselves: their accounts, what charges are made of, corrections, credits."""
-    for entry in LedgerEntry.objects.select_related("reverses").order_by("pk").iterator(CHUNK):
+    for entry in by_pk(LedgerEntry.objects.select_related("reverses"), CHUNK):
         yield from _accounts(entry)
     yield from _charge_lines()
     uses = LedgerEntry.objects.filter(kind=Kind.CREDIT_USE)
@@ -64,7 +65,7 @@ def _charge_lines() -> Iterator[Finding]:
 def _overdrawn() -> Iterator[Finding]:
     moved = Q(debit=Account.CREDITS) | Q(credit=Account.CREDITS)
     held: dict[int, int] = {}
-    for entry in LedgerEntry.objects.filter(moved).order_by("pk").iterator(CHUNK):
+    for entry in by_pk(LedgerEntry.objects.filter(moved), CHUNK):
         sign = 1 if entry.credit == Account.CREDITS else -1
         held[entry.tenant_id] = held.get(entry.tenant_id, 0) + sign * entry.amount
         if sign < 0 and held[entry.tenant_id] < 0:
@@ -73,7 +74,7 @@ def _overdrawn() -> Iterator[Finding]:
 
 def invoice_findings() -> Iterator[Finding]:
     """Invoices against the entries on them, their rounding, what became of them; months that nobody closed."""
-    for invoice in Invoice.objects.order_by("pk").iterator(CHUNK):
+    for invoice in by_pk(Invoice.objects.all(), CHUNK):
         yield from _invoice(invoice)
     for row in InvoicedEntry.objects.exclude(invoice__tenant=F("entry__tenant")).select_related("entry", "invoice"):
         yield Finding("entry_of_another_tenant", str(row.invoice), row.invoice.tenant_id, row.entry.tenant_id)

@@ -1,15 +1,15 @@
-"""What every answer carries: a request id, the rate of its key; and what no request may hold."""
+"""What every answer carries: a request id, the rate of its key; for whom a request works; what none may hold."""
 
 import re
 import secrets
 import threading
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from provocative import errors
 from provocative.logs import current
-from tenants import throttling
+from tenants import scope, throttling
 from tenants.errors import Refused, busy
 
 BODIES = 48  # requests with a body at once
@@ -77,6 +77,20 @@ class RefusedPages:
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Django's own hook: None lets it go on to the next one."""
         return errors.refuse(request, error) if isinstance(error, Refused) else None
+
+
+class Scoped:
+    """A request works for nobody until it is settled for whom; and what it streams, for the same."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with scope.nobody():
+            response = self._get_response(request)
+            if isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse):
+                response.streaming_content = scope.carried_each(iter(response))
+            return response
 
 
 class RequestId:

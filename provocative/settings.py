@@ -40,6 +40,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "provocative.middleware.RequestId",
+    "provocative.middleware.Scoped",
     "provocative.middleware.RateHeaders",
     "provocative.middleware.BoundedBodies",
     "django.middleware.security.SecurityMiddleware",
@@ -95,6 +96,9 @@ elif ROLE == "web":
     database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 60, "timeout": 10}}
 else:
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = None, True
+if database["ENGINE"].endswith("postgresql"):
+    database["ENGINE"] = "tenants.postgres"  # Django's, but that statements say for which tenant they work
+    database["DISABLE_SERVER_SIDE_CURSORS"] = True  # they outlive a statement; nor could a pooler between serve them
 DATABASES = {"default": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -6,7 +6,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from tenants import keys, throttling
+from tenants import keys, scope, throttling
 from tenants.buckets import Allowance
 from tenants.errors import Refused
 from tenants.models import ApiKey, Tenant
@@ -26,11 +26,13 @@ class BearerKey(BaseAuthentication):
                 "Send your key in the header Authorization: Bearer pk-prov-….",
                 headers=CHALLENGE,
             )
-        row = keys.find(key.strip())
+        with scope.every():
+            row = keys.find(key.strip())
         if row is None:
             raise Refused(
                 401, "invalid_api_key", "This API key is malformed, unknown, revoked or expired.", headers=CHALLENGE
             )
+        scope.settle(row.tenant_id)
         allowance = throttling.count(row.pk, row.tenant.request_limit)
         request._request.allowance = allowance  # type: ignore[attr-defined]  # its headers: provocative/middleware.py
         throttling.check(allowance)

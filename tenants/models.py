@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from tenants.identifiers import public_id
+from tenants.owned import Itself, Owned
 
 SHARED_BATCH_LIMIT = 10
 REQUESTS_PER_MINUTE = 1200  # of a key
@@ -71,6 +72,8 @@ class Tenant(models.Model):
     suspended = models.BooleanField(default=False, help_text="Keys answer 403, batches wait.")
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = Itself()
+
     def __str__(self) -> str:
         return self.name
 
@@ -99,6 +102,8 @@ class Membership(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.MEMBER)
 
+    objects = Owned()
+
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="one_role_per_tenant")]
 
@@ -118,6 +123,8 @@ class Invitation(models.Model):
     expires_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True, help_text="When it was accepted, or taken back.")
     accepted = models.BooleanField(default=False)
+
+    objects = Owned()
 
     class Meta:
         constraints = [
@@ -144,6 +151,8 @@ class AuditEvent(models.Model):
     target = models.CharField(max_length=254, help_text="To what: an id, a prefix, an e-mail address.")
     details = models.JSONField(default=dict, help_text="Before and after; never a secret or a prompt.")
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects = Owned()
 
     class Meta:
         indexes = [
@@ -172,6 +181,8 @@ class ApiKey(models.Model):
     rotated_at = models.DateTimeField(null=True, blank=True, help_text="When a successor was made.")
     last_used_at = models.DateTimeField(null=True, blank=True, help_text="Written at most once a minute.")
     once = models.UUIDField(null=True, editable=False, help_text="Of the form that made it: sent twice, it makes one.")
+
+    objects = Owned()
 
     class Meta:
         verbose_name = "API key"

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import ip_network
 from typing import Any, NamedTuple
@@ -28,12 +27,16 @@ from batches.engine import runner
 from batches.models import Batch, Upstream
 from billing import tasks as billing_tasks
 from billing.models import Invoice, Price
-from tenants import keys, transfers
+from tenants import keys, scope, transfers
 from tenants.models import Tenant
 from tests import documented, environment, fakestripe
 from tests.fakestripe import FakeStripe
 from tests.receiver import Receiver
+from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness
+
+# The tests' own code works for everyone; a request begins as nobody, through the middleware.
+scope.settle_every()
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,13 @@ for variable in (
 os.environ["PROVOCATIVE_HOME"] = str(HOME / "home")
 os.environ["SECRET_KEY"] = "of-the-tests-" + "x" * 40
 
+# As a deployment's own, policies bind it; it makes the tests' databases, and the tests empty tables past triggers.
+ROLE = """
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'provocative') THEN CREATE ROLE provocative LOGIN CREATEDB; END IF;
+END $$;
+GRANT SET ON PARAMETER session_replication_role TO provocative;
+"""
 server = None
 if DATABASE == "postgres":
     os.environ["XDG_RUNTIME_DIR"] = str(HOME)
@@ -39,7 +46,8 @@ if DATABASE == "postgres":
     for setting in ("fsync = off", "full_page_writes = off"):  # the tests that crash a server have one of their own
         server.psql(f"ALTER SYSTEM SET {setting}")
     server.psql("SELECT pg_reload_conf()")
-    os.environ["DATABASE_URL"] = f"postgres://postgres@{quote(str(HOME / 'pg'), safe='')}/postgres"
+    server.psql(ROLE)
+    os.environ["DATABASE_URL"] = f"postgres://provocative@{quote(str(HOME / 'pg'), safe='')}/postgres"
 
 
 def remove() -> None:

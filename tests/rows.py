@@ -41,7 +41,7 @@ def bill(tenant: Tenant, batch: Batch) -> None:
     with transaction.atomic():
         ledger.charge_batch(tenant.pk, batch.public_id, batch.cost, [ledger.Taken("m", day, 1, 10, 0, 5, batch.cost)])
     invoice = Invoice.objects.create(tenant=tenant, month=day.replace(day=1), due=batch.cost, cents=150)
-    InvoicedEntry.objects.create(entry=LedgerEntry.objects.get(), invoice=invoice)
+    InvoicedEntry.objects.create(entry=LedgerEntry.objects.get(), invoice=invoice, tenant_id=invoice.tenant_id)
     TenantDiscount.objects.create(tenant=tenant, discount=60)
     Customer.objects.create(tenant=tenant, stripe_id="cus_1", monthly_limit=10**12)
     StripeEvent.objects.create(event_id="evt_1", type="invoice.paid", created_at=batch.created_at)

@@ -54,8 +54,9 @@ class Service:
     def _create_database(self, name: str) -> None:
         self._dsn = f"host={self.server} user=postgres dbname={name}"
         with psycopg.connect(f"host={self.server} user=postgres", autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        self.environ["DATABASE_URL"] = f"postgres://postgres@{quote(str(self.server), safe='')}/{quote(name)}"
+            connection.execute(environment.ROLE)
+            connection.execute(f'CREATE DATABASE "{name}" OWNER provocative')
+        self.environ["DATABASE_URL"] = f"postgres://provocative@{quote(str(self.server), safe='')}/{quote(name)}"
 
     # --- the operator's hands ---------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,6 +17,7 @@ from tenants import admission
 from tenants.errors import Refused
 from tenants.models import ApiKey, Tenant
 from tests.conftest import Person
+from tests.threads import ThreadPoolExecutor
 
 pytestmark = pytest.mark.postgres_first
 

@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +31,7 @@ from tests.test_pause import in_hand
 from tests.test_preflight import looked_at
 from tests.test_spending import USD, limited, prepaid, start
 from tests.test_web import make_batches
+from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness
 
 pytestmark = pytest.mark.postgres_first

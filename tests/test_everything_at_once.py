@@ -8,7 +8,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +32,7 @@ from tests.conftest import Person, serving, step, until
 from tests.receiver import Receiver
 from tests.test_disk_full import stored
 from tests.test_engine import metered
+from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness
 
 pytestmark = pytest.mark.soak

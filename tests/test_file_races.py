@@ -1,6 +1,5 @@
 """A batch is made of a file while it is deleted: the file's lock lets one of them through. And without it, both."""
 
-from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
@@ -15,6 +14,7 @@ from tenants.errors import Refused
 from tenants.models import ApiKey
 from tests import environment
 from tests.conftest import Person
+from tests.threads import ThreadPoolExecutor
 
 HOLD = 0.5  # seconds that the batch's maker waits for a delete, which the lock keeps from ending
 

@@ -3,7 +3,6 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -24,6 +23,7 @@ from tests.conftest import Person, step
 from tests.test_engine import numbered
 from tests.test_pause import code, paused
 from tests.test_retry_batch import cancelled, stored
+from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness
 
 pytestmark = pytest.mark.postgres_first

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.hostile import naughty_strings
 from tests.test_api import error
 from tests.test_invoices import USD, at, charge, taken
 from tests.test_web import make_batches
+from tests.threads import ThreadPoolExecutor
 
 __all__ = ["at"]
 pytestmark = pytest.mark.sqlite_only  # what is drawn is read by the tests of invoices

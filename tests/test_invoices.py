@@ -41,7 +41,9 @@ def invoiced(person: Person) -> Invoice:
     """An invoice of October with all that the person's ledger has."""
     invoice = Invoice.objects.create(tenant=person.tenant, month=OCTOBER, due=0, cents=0)
     entries = LedgerEntry.objects.filter(tenant=person.tenant, invoiced=None)
-    InvoicedEntry.objects.bulk_create(InvoicedEntry(entry=entry, invoice=invoice) for entry in entries)
+    InvoicedEntry.objects.bulk_create(
+        InvoicedEntry(entry=entry, invoice=invoice, tenant_id=invoice.tenant_id) for entry in entries
+    )
     return invoice
 
 

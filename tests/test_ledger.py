@@ -1,7 +1,6 @@
 """The ledger: append-only in the database itself, each thing posted once, credits that are never spent twice."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from threading import Barrier
 from typing import Any
@@ -14,6 +13,7 @@ from billing.ledger import Account, Kind, Taken
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from tenants import admission
 from tests.conftest import Person
+from tests.threads import ThreadPoolExecutor
 
 DAY = date(2026, 11, 28)
 USD = 10**12
@@ -32,7 +32,7 @@ def test_the_database_refuses_to_change_or_remove(owner: Person) -> None:
     charge(owner.tenant.pk, "batch_1", USD)
     entry = LedgerEntry.objects.get()
     invoice = Invoice.objects.create(tenant=owner.tenant, month=DAY.replace(day=1), due=USD, cents=100)
-    InvoicedEntry.objects.create(entry=entry, invoice=invoice)
+    InvoicedEntry.objects.create(entry=entry, invoice=invoice, tenant_id=invoice.tenant_id)
     for rows, change in (
         (LedgerEntry.objects.all(), {"amount": 0}),
         (ChargeLine.objects.all(), {"amount": 0}),
@@ -87,7 +87,9 @@ def test_sums_are_exact_beyond_64_bits(owner: Person) -> None:
     assert ledger.charged_since(owner.tenant.pk, DAY.replace(day=1)) == 12 * most - 66
     invoice = Invoice.objects.create(tenant=owner.tenant, month=DAY.replace(day=1), due=0, cents=0)
     entries = LedgerEntry.objects.all()
-    InvoicedEntry.objects.bulk_create(InvoicedEntry(entry=entry, invoice=invoice) for entry in entries)
+    InvoicedEntry.objects.bulk_create(
+        InvoicedEntry(entry=entry, invoice=invoice, tenant_id=invoice.tenant_id) for entry in entries
+    )
     assert [line.amount for line in invoicing.lines(invoice)] == [12 * most - 66]
     assert sum(part.owed for part in invoicing.parts(invoice).values()) == 0
     assert invoicing.parts(invoice)["batch_charge"].owed == 12 * most - 66

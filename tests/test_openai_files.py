@@ -2,7 +2,6 @@
 
 import importlib
 import io
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -22,6 +21,7 @@ from tests.sdk import Work, client, create, create_of, jsonl, post  # noqa: F401
 from tests.test_api import error
 from tests.test_engine import numbered, submit
 from tests.test_uploads import stored
+from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness, request_line
 
 pytestmark = pytest.mark.postgres_first

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from tenants.models import ApiKey
 from tests.conftest import Person
 from tests.test_engine import Work, ledgers_agree, numbered
 from tests.test_pause import code, in_hand, paused, submit
+from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness
 
 

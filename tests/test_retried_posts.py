@@ -3,7 +3,6 @@
 import socket
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import httpx
@@ -34,6 +33,7 @@ from tests.test_idempotency import (
 )
 from tests.test_pause import code
 from tests.test_retry_batch import stored
+from tests.threads import ThreadPoolExecutor
 
 pytestmark = pytest.mark.postgres_first
 

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,6 +13,7 @@ from tenants import buckets, keys, throttling
 from tenants.models import ApiKey, Tenant
 from tests.conftest import Person
 from tests.test_api import error
+from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness, request_line
 
 pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database

@@ -77,7 +77,7 @@ def test_all_agrees(verify: Verify, batch: Batch, outsider: Person, tmp_path: Pa
 
 def bill(batch: Batch) -> None:
     invoice = Invoice.objects.create(tenant=batch.tenant, month=date(2026, 11, 1), due=batch.cost, cents=0)
-    InvoicedEntry.objects.create(entry=LedgerEntry.objects.get(), invoice=invoice)
+    InvoicedEntry.objects.create(entry=LedgerEntry.objects.get(), invoice=invoice, tenant_id=invoice.tenant_id)
 
 
 # --- tampering --------------------------------------------------------------------------------------------------------

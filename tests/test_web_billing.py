@@ -236,7 +236,9 @@ def test_many_invoices_and_entries_cost_no_more_queries(owner: Person, at: Any) 
         LedgerEntry(tenant=owner.tenant, kind="batch_charge", reference=f"batch_{number}", amount=USD)
         for number in range(1_000)
     )
-    InvoicedEntry.objects.bulk_create(InvoicedEntry(entry=entry, invoice=latest) for entry in entries[:900])
+    InvoicedEntry.objects.bulk_create(
+        InvoicedEntry(entry=entry, invoice=latest, tenant_id=latest.tenant_id) for entry in entries[:900]
+    )
     client = member(owner.tenant)
     customers.change(owner.tenant.pk, "operator", monthly_limit=USD, prepaid=True)
     client.get(address(owner))

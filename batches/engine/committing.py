@@ -13,6 +13,7 @@ from django.db import connection
 
 from batches.engine.commit import commit
 from batches.engine.pump import FLUSH_RESULTS, Outcome
+from tenants import scope
 
 GROUP_RESULTS = 2 * FLUSH_RESULTS  # in one transaction: a turn ends with a few more than it waited for
 MAX_GROUP_BYTES = 8 * 1024 * 1024  # of bodies in one transaction, unless a single one is larger
@@ -39,7 +40,7 @@ class Committer:
 
     def start(self, group: list[Outcome]) -> None:
         """Commit it. Call `wait` before the next one."""
-        self._under_way = (group, self._thread.submit(self._commit, group))
+        self._under_way = (group, self._thread.submit(scope.carried(self._commit), group))
 
     def wait(self) -> tuple[list[Outcome], DatabaseError | None]:
         """The group that was under way, once it is stored or has failed."""

@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from batches.models.jobs import Batch
+from tenants.owned import Owned, OwnedOrShared
 from tenants.sealed_field import SealedField
 
 
@@ -30,6 +31,8 @@ class Upstream(models.Model):
     embedded = models.BooleanField(default=False, help_text="The model that `up` serves itself.")
     cooling_until = models.DateTimeField(null=True, blank=True, help_text="It failed: a runner tries it again then.")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = OwnedOrShared()
 
     class Meta:
         constraints = [
@@ -114,6 +117,8 @@ class Slice(models.Model):
     not_before = models.DateTimeField(null=True, blank=True, help_text="A released slice whose lines all wait.")
     carried = models.TextField(default="", blank=True, help_text="JSON: [line, attempts, not before] of tried lines.")
     virtual = models.FloatField(null=True, blank=True, help_text="Its tenant's virtual time after its first claim.")
+
+    objects = Owned()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["batch", "index"], name="slice_once")]

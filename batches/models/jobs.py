@@ -8,6 +8,7 @@ from django.db.models import Q
 from batches.core.states import ACTIVE, UNDELIVERED, Status
 from billing.fields import PicoField
 from tenants.identifiers import public_id
+from tenants.owned import Owned
 
 
 def file_id() -> str:
@@ -42,6 +43,8 @@ class File(models.Model):
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True, help_text="Its object is gone; batches still name it.")
+
+    objects = Owned()
 
     class Meta:
         indexes = [
@@ -141,6 +144,8 @@ class Batch(models.Model):
     waiting_reason = models.CharField(
         max_length=300, default="", db_default="", blank=True, help_text="What it waits for: a code, and a sentence."
     )
+
+    objects = Owned()
 
     class Meta:
         verbose_name_plural = "batches"

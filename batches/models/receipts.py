@@ -5,6 +5,7 @@ from django.db import models
 
 from batches.models.jobs import Batch
 from tenants import clock
+from tenants.owned import Owned
 
 
 class SigningKey(models.Model):
@@ -27,6 +28,8 @@ class Manifest(models.Model):
     key = models.ForeignKey(SigningKey, on_delete=models.PROTECT, related_name="+", db_index=False)
     signed = models.TextField(help_text="JSON; its UTF-8 bytes are signed.")
     signature = models.CharField(max_length=88, help_text="Ed25519, base64.")
+
+    objects = Owned()
 
     def __str__(self) -> str:
         return f"manifest of batch {self.batch_id}"

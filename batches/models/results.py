@@ -4,6 +4,7 @@ holds bodies on their way to the output file."""
 from django.db import models
 
 from batches.models.jobs import Batch
+from tenants.owned import Owned
 
 
 class Segment(models.Model):
@@ -12,6 +13,8 @@ class Segment(models.Model):
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.PROTECT, related_name="+")
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="segments")
     data = models.BinaryField(help_text="zlib.")
+
+    objects = Owned()
 
     def __str__(self) -> str:
         return f"segment {self.pk} of batch {self.batch_id}"
@@ -39,6 +42,8 @@ class Result(models.Model):
     segment_id = models.BigIntegerField(help_text="The Segment's key while it exists.")
     offset = models.PositiveIntegerField(help_text="Of the output line in the segment, decompressed.")
     length = models.PositiveIntegerField()
+
+    objects = Owned()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["batch", "line"], name="first_record_wins")]

@@ -3,6 +3,8 @@
 from django.db import models
 from django.db.models import Q
 
+from tenants.owned import Owned
+
 
 class Submission(models.Model):
     """One POST: with an Idempotency-Key from its beginning, without one from the moment that it made something."""
@@ -29,6 +31,8 @@ class Submission(models.Model):
     retry = models.BooleanField(default=False, help_text="The request called itself a retry.")
     object_id = models.CharField(max_length=40, default="", blank=True, help_text="Public id of what came of it.")
     created_at = models.DateTimeField()
+
+    objects = Owned()
 
     class Meta:
         constraints = [

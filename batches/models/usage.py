@@ -4,6 +4,7 @@ from django.db import models
 
 from batches.models.jobs import Batch
 from billing.fields import PicoField
+from tenants.owned import Owned
 
 
 class Usage(models.Model):
@@ -22,6 +23,8 @@ class Usage(models.Model):
     cached_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
     cost = PicoField(default=0, help_text="Pico-USD.")
+
+    objects = Owned()
 
     class Meta:
         verbose_name_plural = "usage"

@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from tenants.identifiers import public_id
+from tenants.owned import Owned
 from tenants.sealed_field import SealedField
 
 
@@ -33,6 +34,8 @@ class WebhookEndpoint(models.Model):
     disabled_reason = models.CharField(max_length=20, choices=Disabled, default="", blank=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
+
+    objects = Owned()
 
     class Meta:
         indexes = [models.Index(fields=["tenant", "-id"], name="webhook_of_tenant")]
@@ -66,6 +69,8 @@ class WebhookDelivery(models.Model):
     last_at = models.DateTimeField(null=True, blank=True, help_text="When the last attempt ended.")
     last_status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="HTTP status, if one came.")
     last_error = models.CharField(max_length=40, default="", blank=True)
+
+    objects = Owned()
 
     class Meta:
         verbose_name_plural = "webhook deliveries"

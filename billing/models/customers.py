@@ -3,6 +3,7 @@
 from django.db import models
 
 from billing.fields import PicoField
+from tenants.owned import Owned
 
 
 class Customer(models.Model):
@@ -19,6 +20,8 @@ class Customer(models.Model):
     stripe_read_at = models.DateTimeField(null=True, blank=True, help_text="When the two below were last asked for.")
     can_pay = models.BooleanField(default=False, help_text="Stripe has a payment method for it.")
     past_due_since = models.DateTimeField(null=True, blank=True, help_text="Its new batches are refused.")
+
+    objects = Owned()
 
     def __str__(self) -> str:
         return f"customer {self.tenant}"

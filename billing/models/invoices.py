@@ -6,6 +6,7 @@ from billing.fields import PicoField
 from billing.models.ledger import LedgerEntry
 from tenants import clock
 from tenants.identifiers import public_id
+from tenants.owned import Owned
 
 
 def invoice_id() -> str:
@@ -36,6 +37,8 @@ class Invoice(models.Model):
     send_token = models.CharField(max_length=40, default="", blank=True, help_text="Lease of the sending.")
     send_error = models.CharField(max_length=300, default="", blank=True)
 
+    objects = Owned()
+
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "month"], name="invoiced_once")]
         indexes = [
@@ -56,6 +59,9 @@ class InvoicedEntry(models.Model):
 
     entry = models.OneToOneField(LedgerEntry, on_delete=models.PROTECT, related_name="invoiced", primary_key=True)
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="entries")
+    tenant = models.ForeignKey("tenants.Tenant", on_delete=models.PROTECT, related_name="+", db_index=False)
+
+    objects = Owned()
 
     class Meta:
         verbose_name_plural = "invoiced entries"

@@ -20,6 +20,7 @@ from django.db.models import Q
 from billing import money
 from billing.fields import PicoField
 from tenants import clock
+from tenants.owned import Owned
 
 
 def debited(account: str, debit: str, credit: str, amount: int) -> int:
@@ -60,6 +61,8 @@ class LedgerEntry(models.Model):
     note = models.CharField(max_length=200, default="", blank=True)
     reverses = models.OneToOneField("self", on_delete=models.PROTECT, null=True, blank=True, related_name="reversed_by")
     created_at = models.DateTimeField(default=clock.now)
+
+    objects = Owned()
 
     class Meta:
         permissions = [("correct_ledgerentry", "Can take back entries by new ones")]
@@ -107,6 +110,8 @@ class ChargeLine(models.Model):
     cached_tokens = models.BigIntegerField()
     output_tokens = models.BigIntegerField()
     amount = PicoField(help_text="Pico-USD.")
+
+    objects = Owned()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["entry", "model", "day"], name="charge_line_once")]

@@ -9,6 +9,7 @@ from django.db import models
 
 from billing.money import LEAST_DISCOUNT
 from tenants import clock
+from tenants.owned import Owned
 
 _SHARE = [MinValueValidator(LEAST_DISCOUNT), MaxValueValidator(100)]
 
@@ -40,6 +41,8 @@ class TenantDiscount(models.Model):
         null=True, blank=True, validators=_SHARE, help_text="Percent; blank: none of its own from now on."
     )
     effective_at = models.DateTimeField(default=clock.now)
+
+    objects = Owned()
 
     class Meta:
         indexes = [models.Index(fields=["tenant", "-effective_at"], name="discount_in_force")]

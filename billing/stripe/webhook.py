@@ -9,6 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from billing.stripe import client, events
+from tenants import scope
 
 MOST = 256 * 1024  # bytes
 PLACES = threading.BoundedSemaphore(16)  # each may wait for Stripe, and there are other requests
@@ -31,7 +32,8 @@ def receive(request: HttpRequest) -> HttpResponse:
     if not PLACES.acquire(blocking=False):
         return HttpResponse(status=503)
     try:
-        events.act(event)
+        with scope.every():  # whose customer it is about is found out on the way
+            events.act(event)
     except client.Failed as failed:
         log.warning("A webhook of Stripe's waits, since Stripe can't be asked: %s", failed)
         return HttpResponse(status=503)

@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from tenants import scope
 from tenants.errors import Refused
 from tenants.models import Membership, Tenant, User
 
@@ -57,6 +58,7 @@ def seat(
         @wraps(view)
         def seated_view(request: HttpRequest, tenant_id: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
             found = _seat(request, tenant_id)
+            scope.settle(found.tenant.pk)
             request.seat = found  # type: ignore[attr-defined]  # for the templates: `seated`
             if RANKS[found.role] < RANKS[needs]:
                 raise Refused(403, "role_insufficient", f"This takes {NEEDED[needs]} of {found.tenant.name}. Ask one.")
@@ -95,8 +97,9 @@ def _seat(request: HttpRequest, tenant_id: str) -> Seat:
 def places(request: HttpRequest) -> list[Membership]:
     """Where the person who is signed in belongs, by the tenants' names."""
     user: Any = request.user  # a User behind login_required
-    rows = Membership.objects.filter(user=user).select_related("tenant").order_by("tenant__name")
-    found = list(rows)
+    with scope.every():
+        rows = Membership.objects.filter(user=user).select_related("tenant").order_by("tenant__name")
+        found = list(rows)
     for place in found:
         place.user = user
     return found

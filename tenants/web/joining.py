@@ -16,7 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from tenants import invitations
+from tenants import invitations, scope
 from tenants.errors import Refused
 from tenants.models import Invitation, Membership, User
 from tenants.web.signing_in import HELP
@@ -51,7 +51,7 @@ def opened(request: HttpRequest, secret: str) -> HttpResponse:
     """The link of the mail."""
     request.path = request.path_info = "/invitations/-"  # what fails from here on is logged without the secret
     kept = invitations.digest(secret)
-    if invitations.found(kept) is None:
+    if _found(kept) is None:
         answer = _page(request, "gone", status=404)
     else:
         request.session[KEPT] = kept
@@ -66,9 +66,10 @@ def opened(request: HttpRequest, secret: str) -> HttpResponse:
 def invitation(request: HttpRequest) -> HttpResponse:
     """What the person who opened the link can do with it; a POST does it."""
     kept = request.session.get(KEPT, "")
-    found = invitations.found(kept) if kept else None
+    found = _found(kept) if kept else None
     if found is None:
         return _page(request, "gone", status=404)
+    scope.settle(found.tenant_id)
     state = _state(request, found)
     if state == "member":
         messages.info(request, f"You belong to {found.tenant.name} already.")
@@ -85,6 +86,11 @@ def invitation(request: HttpRequest) -> HttpResponse:
     except Refused as refused:
         messages.error(request, refused.message)
         return redirect("invitation")
+
+
+def _found(kept: str) -> Invitation | None:
+    with scope.every():  # whoever has the secret is not told of which tenant it is before
+        return invitations.found(kept)
 
 
 def _state(request: HttpRequest, found: Invitation) -> str:

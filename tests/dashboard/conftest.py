@@ -1,7 +1,7 @@
 """One browser for all of them. Its loop holds the tests' own thread, so that the engine's needs another."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from django.db import connection
 from playwright.sync_api import Browser
 
 from tests import browser
+from tests.threads import ThreadPoolExecutor
 
 
 @pytest.fixture(scope="package")

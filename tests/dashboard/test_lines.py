@@ -1,6 +1,5 @@
 """A batch with three kinds of failures: why, which lines, and again."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from tests import browser
 from tests.conftest import Person
 from tests.test_retry_batch import bytes_of
 from tests.test_web_lines import ended, page
+from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness, request_line
 
 pytestmark = pytest.mark.sqlite_only

@@ -12,6 +12,7 @@ from billing.models import Invoice
 from billing.stripe import sending
 from tenants import trail
 from tenants.management.console import VerbCommand, month, short_text, shown_time, tenant_named
+from tenants.paging import by_pk
 
 NOTE = short_text(200)
 
@@ -43,7 +44,7 @@ class Command(VerbCommand):
 
     def show(self, tenant: str | None) -> None:
         rows = Invoice.objects.filter(tenant=tenant_named(tenant)) if tenant else Invoice.objects.all()
-        for invoice in rows.select_related("tenant").order_by("pk").iterator():
+        for invoice in by_pk(rows.select_related("tenant")):
             self.say(_shown(invoice))
 
     def pay(self, invoice: str, note: str) -> None:

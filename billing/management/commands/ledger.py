@@ -7,6 +7,7 @@ from django.core.management.base import CommandError
 from billing import corrections, money
 from billing.models import LedgerEntry
 from tenants.management.console import VerbCommand, short_text, shown_time, tenant_named
+from tenants.paging import by_pk
 
 KINDS = [kind.value for kind in corrections.KINDS]  # as they are typed, also in what argparse says of a wrong one
 
@@ -23,7 +24,7 @@ class Command(VerbCommand):
         correct.add_argument("--note", type=short_text(200), required=True, help="Why: tenants read it.")
 
     def show(self, name: str) -> None:
-        for entry in LedgerEntry.objects.filter(tenant=tenant_named(name)).order_by("pk").iterator():
+        for entry in by_pk(LedgerEntry.objects.filter(tenant=tenant_named(name))):
             self.say(_shown(entry))
 
     def correct(self, kind: str, reference: str, note: str) -> None:

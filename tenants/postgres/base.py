@@ -1,0 +1,62 @@
+"""Django's PostgreSQL backend, but that each statement tells the database for whom the code works.
+
+The setting goes before the statement in the same message (a simple query of two statements: one round trip, and one
+transaction when none is open) and is LOCAL to the transaction. So it is right whatever was sent before, behind any
+pooler too, and nothing is left for whoever has the connection next. Who works for nobody sends none, and the policies
+show nothing (tenants/policies.py).
+"""
+
+import re
+from typing import Any, Self
+
+from django.db import NotSupportedError
+from django.db.backends.postgresql import base
+from django.db.backends.postgresql.operations import DatabaseOperations
+from psycopg import ClientCursor, sql
+
+from tenants import scope
+
+# Rows are read and written by these alone. What controls a transaction, or can't be in one, is sent as it is.
+_ROWS = re.compile(r"[\s(]*(?:SELECT|INSERT|UPDATE|DELETE|WITH|MERGE|VALUES|TABLE|EXPLAIN|DO|CALL)\b", re.IGNORECASE)
+
+_BEGIN, _END = f"SET LOCAL {scope.SETTING} = ", "; "
+
+
+class Cursor(base.CursorMixin, ClientCursor[Any]):
+    """What Django's own is, with the setting before the statement."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        setting = scope.setting()
+        text = query.as_string(self) if isinstance(query, sql.Composable) else query
+        if setting is None or not _ROWS.match(text):
+            super().execute(query, params, **options)
+            return self
+        super().execute(f"{_BEGIN}'{setting}'{_END}{text}", params, **options)
+        self.nextset()  # past what the setting came to
+        return self
+
+    def executemany(self, *args: Any, **options: Any) -> None:
+        """Psycopg would send the statements in another way."""
+        raise NotSupportedError("send one statement with all the rows")
+
+
+class Operations(DatabaseOperations):
+    """Logs and tests read the statement alone."""
+
+    def last_executed_query(self, cursor: Any, sql: Any, params: Any) -> Any:
+        sent = super().last_executed_query(cursor, sql, params)
+        return sent.partition(_END)[2] if sent and sent.startswith(_BEGIN) else sent
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """No named cursors: they outlive their statement, and what it worked for."""
+
+    ops_class = Operations
+
+    def get_connection_params(self) -> dict[str, Any]:
+        return {**super().get_connection_params(), "cursor_factory": Cursor}
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        if name is not None:
+            raise NotSupportedError("DISABLE_SERVER_SIDE_CURSORS is to be set")
+        return super().create_cursor()
