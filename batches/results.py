@@ -23,7 +23,7 @@ from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
 from batches.models import Batch, File, Result, Segment, Slice
 from billing import ledger
-from tenants import admission, clock
+from tenants import admission, clock, scope
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def finalize(batch_pk: int) -> None:
     batch = Batch.objects.select_related("input_file").get(pk=batch_pk)
     ending = states.ending(batch.cancelling_at is not None, batch.expiring_at is not None)
     try:
-        _finalize(batch, ending, step)
+        with scope.tenant(batch.tenant_id):
+            _finalize(batch, ending, step)
     except StepLost:
         return
     except (OSError, DatabaseError) as error:

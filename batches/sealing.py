@@ -19,7 +19,7 @@ from batches.models import Batch, File, Manifest
 from billing import money
 from billing.ledger import Kind
 from billing.models import LedgerEntry
-from tenants import clock
+from tenants import clock, scope
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ def seal(batch_pk: int) -> None:
     if not batch or not step:
         return
     try:
-        _seal(batch, step)
+        with scope.tenant(batch.tenant_id):
+            _seal(batch, step)
     except StepLost:
         return
     except (OSError, DatabaseError) as error:

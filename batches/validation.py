@@ -21,7 +21,7 @@ from batches.lifecycle import Step, StepLost
 from batches.models import Batch, Slice, Upstream
 from batches.skipping import Skipped
 from billing import prices
-from tenants import clock
+from tenants import clock, scope
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def validate(batch_pk: int) -> None:
         _fail(batch, step, fault)
         return
     try:
-        with objects.local(batch.input_file.storage_key) as path:
+        with scope.tenant(batch.tenant_id), objects.local(batch.input_file.storage_key) as path:
             _validate(batch, path, step)
     except StepLost:
         return

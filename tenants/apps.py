@@ -10,7 +10,7 @@ class TenantsConfig(AppConfig):
         from allauth.mfa import signals  # noqa: PLC0415 - they load models
 
         from tenants import factors  # noqa: PLC0415
-        from tenants.postgres import lookups  # noqa: F401, PLC0415 - registers one
+        from tenants.postgres import checks, lookups  # noqa: F401, PLC0415 - registers what they are called
 
         signals.authenticator_added.connect(factors.added)
         signals.authenticator_removed.connect(factors.removed)

@@ -26,6 +26,6 @@ def expose(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
 
-    dependencies = [("batches", "0016_staff"), ("tenants", "0010_isolation")]
+    dependencies = [("batches", "0018_sealed"), ("tenants", "0010_isolation")]
 
     operations = [migrations.RunPython(isolate, expose)]

@@ -13,7 +13,7 @@ from batches import tasks
 from batches.webhooks import leasing
 from batches.webhooks.leasing import Claim
 from batches.webhooks.sending import Outcome, Sender
-from tenants import clock
+from tenants import clock, scope
 
 CLAIMING = 30.0  # seconds; what is in flight then ends within a POST's deadline
 TURN = 0.25  # seconds
@@ -37,7 +37,9 @@ def deliver() -> None:
             if not in_flight:
                 break
             for sending in runner.run(_ended(in_flight)):
-                leasing.settle(in_flight.pop(sending), _outcome(sending))
+                claim = in_flight.pop(sending)
+                with scope.tenant(claim.tenant):
+                    leasing.settle(claim, _outcome(sending))
     if is_due():
         tasks.ring_deliver()
 

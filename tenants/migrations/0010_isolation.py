@@ -22,6 +22,6 @@ def expose(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
 
-    dependencies = [("tenants", "0007_console")]
+    dependencies = [("tenants", "0009_sealed")]
 
     operations = [migrations.RunPython(isolate, expose)]

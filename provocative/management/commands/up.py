@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
+from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, OperationalError, close_old_connections
 
@@ -41,6 +42,7 @@ class Command(BaseCommand):
         try:
             web = addresses.claim(addresses.parse(options["bind"]))
             prepare()
+            self.check(tags=[Tags.database], databases=["default"])
             model = _model(wanted=not options["no_model"])
         except BadAddress as error:
             raise CommandError(str(error)) from None
