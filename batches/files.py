@@ -4,13 +4,12 @@ An output file without a key belongs to a batch that runs: its lines are read fr
 """
 
 import logging
-from datetime import timedelta
 from functools import partial
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from batches import idempotency, objects
+from batches import idempotency, keeping, objects
 from batches.core.states import ACTIVE, RUN
 from batches.idempotency import Attempt
 from batches.models import Batch, File
@@ -32,7 +31,9 @@ def store(attempt: Attempt, stored: Stored, keep: int | None) -> File:
 
 
 def create(tenant: Tenant, stored: Stored, keep: int | None = None) -> File:
-    """The row of a stored upload, kept for `keep` seconds or until it is deleted."""
+    """The row of a stored upload, kept for `keep` seconds or the tenant's retention. Under the tenant's lock. Raises
+    Refused 403 where the tenant's storage has no room for it."""
+    keeping.check_room(tenant, stored.bytes)
     now = clock.now()
     return File.objects.create(
         tenant=tenant,
@@ -43,12 +44,12 @@ def create(tenant: Tenant, stored: Stored, keep: int | None = None) -> File:
         sha256=stored.sha256,
         storage_key=stored.key,
         created_at=now,
-        expires_at=None if keep is None else now + timedelta(seconds=keep),
+        expires_at=keeping.until(tenant, now, keep),
     )
 
 
 def kept_for(file: File) -> int | None:
-    """The seconds for which the file is kept; None is until it is deleted."""
+    """The seconds for which the file is kept; None: nobody has said."""
     return None if file.expires_at is None else round((file.expires_at - file.created_at).total_seconds())
 
 

@@ -10,20 +10,20 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
 import msgspec
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from batches import alerting, lifecycle, metering, objects, tasks
+from batches import alerting, keeping, lifecycle, metering, objects, tasks
 from batches.core import jsonl, rendering, requests, sla, states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
 from batches.models import Batch, File, Result, Segment, Slice
 from billing import ledger
 from tenants import admission, clock, scope
+from tenants.models import Tenant
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ def _end(batch: Batch, step: Step, ending: Status, written: dict[str, tuple[obje
         locked = Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)
         if locked.status != Status.FINALIZING or locked.step_token != step.token:
             return False
-        files = _file_all(locked, written)
+        files = _file_all(tenant, locked, written)
         promise = _promise(locked, ending, tenant.suspended)
         taken = metering.taken(batch.pk)
         ledger.charge_batch(batch.tenant_id, batch.public_id, locked.cost, taken, promise["sla_credit"])
@@ -232,7 +232,7 @@ def _promise(batch: Batch, ending: Status, suspended: bool) -> dict[str, Any]:
     return {"ended_at": now, "sla_met": met, "sla_credit": credit}
 
 
-def _file_all(batch: Batch, written: dict[str, tuple[objects.Writer, int]]) -> dict[str, File]:
+def _file_all(tenant: Tenant, batch: Batch, written: dict[str, tuple[objects.Writer, int]]) -> dict[str, File]:
     """The rows of what was written. One file serves as two where all lines were delivered, or none."""
     one_kind = "output" if batch.completed == batch.total else "errors"
     output = "results" if len(written) == 1 and one_kind == "output" else "output"
@@ -241,26 +241,26 @@ def _file_all(batch: Batch, written: dict[str, tuple[objects.Writer, int]]) -> d
         whole = name == "results" and len(written) > 1
         purpose = File.Purpose.BATCH_RESULTS if whole else File.Purpose.BATCH_OUTPUT
         content = {"purpose": purpose, "filename": f"{batch.public_id}_{name}.jsonl", "lines": count}
-        files[name] = _file(batch, writer, content, batch.output_file if name == output else None)
+        files[name] = _file(tenant, batch, writer, content, batch.output_file if name == output else None)
     if len(files) == 1 and batch.total:
         files[one_kind] = files["results"]
     return files
 
 
-def _file(batch: Batch, writer: objects.Writer, content: dict[str, Any], begun: File | None) -> File:
+def _file(tenant: Tenant, batch: Batch, writer: objects.Writer, content: dict[str, Any], begun: File | None) -> File:
     """A new row; or the one that the output has had since the batch began."""
-    now, keep = clock.now(), batch.output_expires_after
+    now = clock.now()
     content |= {
         "bytes": writer.bytes,
         "sha256": writer.sha256,
         "storage_key": writer.key,
         "created_at": now,
-        "expires_at": None if keep is None else now + timedelta(seconds=keep),
+        "expires_at": keeping.until(tenant, now, batch.output_expires_after),
     }
     if begun is not None:
         File.objects.filter(pk=begun.pk).update(**content)
         return begun
-    return File.objects.create(tenant_id=batch.tenant_id, **content)
+    return File.objects.create(tenant=tenant, **content)
 
 
 def drop_scaffolding(batch_pk: int) -> None:

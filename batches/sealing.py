@@ -11,7 +11,7 @@ import msgspec
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from batches import files, lifecycle, objects, receipts, signing
+from batches import files, keeping, lifecycle, objects, receipts, signing
 from batches.core import states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
@@ -19,7 +19,7 @@ from batches.models import Batch, File, Manifest
 from billing import money
 from billing.ledger import Kind
 from billing.models import LedgerEntry
-from tenants import clock, scope
+from tenants import admission, clock, scope
 
 log = logging.getLogger(__name__)
 
@@ -151,16 +151,18 @@ def _keep(batch: Batch, step: Step, writer: objects.Writer, lines: int, text: st
     """Name the receipts' file and store the manifest, in one short transaction. Raises StepLost."""
     key, signature = signing.public_key(), signing.sign(text)
     with transaction.atomic():
+        tenant, now = admission.lock(batch.tenant_id), clock.now()  # before the file's, as everywhere
         input_file = File.objects.select_for_update(no_key=True).get(pk=batch.input_file_id)
         file = File.objects.create(
-            tenant_id=batch.tenant_id,
+            tenant=tenant,
             purpose=File.Purpose.BATCH_RECEIPTS,
             filename=f"{batch.public_id}_receipts.jsonl",
             bytes=writer.bytes,
             lines=lines,
             sha256=writer.sha256,
             storage_key=writer.key,
-            created_at=clock.now(),
+            created_at=now,
+            expires_at=keeping.until(tenant, now, batch.output_expires_after),
         )
         mine = Batch.objects.filter(step.mine, pk=batch.pk, receipts_file=None)
         if not mine.update(receipts_file=file, step_token="", step_until=None, step_attempts=0):

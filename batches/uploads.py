@@ -11,9 +11,10 @@ from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
 from django.http import HttpRequest, UnreadablePostError
 
-from batches import objects
+from batches import keeping, objects
 from batches.core.jsonl import LineCounter
 from tenants.errors import Refused
+from tenants.models import Tenant
 
 MAX_BYTES = 104_857_600
 MAX_LINES = 50_000
@@ -116,6 +117,11 @@ def check_length(request: HttpRequest, room: int = FORM_ROOM) -> None:
         raise Refused(411, "length_required", "Send the request with a Content-Length, not in chunks.")
     if int(length) > MAX_BYTES + room:
         raise too_large()
+
+
+def check_room(request: HttpRequest, tenant: Tenant, room: int = FORM_ROOM) -> None:
+    """Refuse early, as `check_length`, a file that the tenant's storage has no room for."""
+    keeping.check_room(tenant, max(int(request.META["CONTENT_LENGTH"]) - room, 0))
 
 
 def receive(request: HttpRequest, many_lines: bool = False) -> Arriving:

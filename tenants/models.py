@@ -1,11 +1,12 @@
 """Who: tenants with a plan, the people who belong to them or are invited, the API keys that act for them, and the
 trail of what was done."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -15,6 +16,8 @@ from tenants.owned import Itself, Owned
 
 SHARED_BATCH_LIMIT = 10
 REQUESTS_PER_MINUTE = 1200  # of a key
+RETENTION_DAYS, LONGEST_RETENTION = 30, 3650
+STORAGE_LIMIT = 100 * 2**30  # bytes
 
 
 def tenant_id() -> str:
@@ -67,6 +70,15 @@ class Tenant(models.Model):
         validators=[MinValueValidator(1)],
         help_text=f"Of each of its keys, at each web process; blank: {REQUESTS_PER_MINUTE:,}.",
     )
+    retention_days = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION)],
+        help_text=f"How long its files are kept; blank: {RETENTION_DAYS} days. Fewer days: older files go at once.",
+    )
+    storage_limit = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text=f"Bytes of its files; blank: {STORAGE_LIMIT:,} (100 GiB)."
+    )
     weight = models.PositiveIntegerField(default=1, help_text="Share of the service beside other tenants.")
     reserved_slots = models.PositiveIntegerField(default=0, help_text="In-flight requests kept for this tenant.")
     suspended = models.BooleanField(default=False, help_text="Keys answer 403, batches wait.")
@@ -88,6 +100,16 @@ class Tenant(models.Model):
     def request_limit(self) -> int:
         """Requests a minute of each of its keys."""
         return self.requests_per_minute or REQUESTS_PER_MINUTE
+
+    @property
+    def retention(self) -> timedelta:
+        """How long its files are kept."""
+        return timedelta(days=self.retention_days or RETENTION_DAYS)
+
+    @property
+    def stored_limit(self) -> int:
+        """How many bytes of files it may store."""
+        return STORAGE_LIMIT if self.storage_limit is None else self.storage_limit
 
 
 class Membership(models.Model):

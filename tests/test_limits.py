@@ -58,6 +58,8 @@ def test_a_tenant_is_told_its_limits(owner: Person) -> None:
         "plan": "shared",
         "active_batches": {"limit": 10, "used": 0, "remaining": 10},
         "enqueued_tokens": {"limit": None, "used": 0, "remaining": None},
+        "stored_bytes": {"limit": 107_374_182_400, "used": 0, "remaining": 107_374_182_400},
+        "retention": {"days": 30},
         "requests_per_minute": {"limit": 1200, "remaining": 1199},
         "file": {"bytes": 104_857_600, "lines": 50_000},
         "line": {"bytes": 10_485_760, "nesting": 512},
@@ -94,7 +96,7 @@ def test_what_is_used_comes_and_goes(
 
 def test_limits_are_few_queries(owner: Person, django_assert_num_queries: Any) -> None:
     limits(owner)
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(4):
         limits(owner)
 
 

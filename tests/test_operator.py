@@ -64,6 +64,8 @@ def test_a_tenant_is_changed_field_by_field(manage: Any) -> None:
         "batch_limit": 3,
         "enqueued_token_limit": None,
         "requests_per_minute": 1200,
+        "retention_days": 30,
+        "storage_limit": 107_374_182_400,
         "weight": 4,
         "reserved_slots": 8,
         "suspended": True,
@@ -76,7 +78,11 @@ def test_a_tenant_is_changed_field_by_field(manage: Any) -> None:
 def test_a_tenants_limits_are_set_and_taken_away(manage: Any) -> None:
     manage("tenant", "create", "acme")
     limits = ("--enqueued-token-limit", "--requests-per-minute")
+    [changed] = manage("tenant", "set", "acme", "--retention-days", "3650", "--storage-limit", str(2**62))
+    assert (changed["retention_days"], changed["storage_limit"]) == (3650, 2**62)
+    manage("tenant", "set", "acme", "--retention-days", "none", "--storage-limit", "0")
     [changed] = manage("tenant", "set", "acme", limits[0], str(2**62), limits[1], "60")
+    assert (changed["retention_days"], changed["storage_limit"]) == (30, 0)
     assert (changed["enqueued_token_limit"], changed["requests_per_minute"]) == (2**62, 60)
     assert manage("tenant", "set", "acme", "--weight", "1") == [changed]
     [changed] = manage("tenant", "set", "acme", limits[0], "none", limits[1], "none")

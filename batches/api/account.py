@@ -6,7 +6,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches import catalogue, enqueued, intake, metering, uploads
+from batches import catalogue, enqueued, intake, keeping, metering, uploads
 from batches.api import fields
 from batches.api.serializers import unix
 from batches.catalogue import Offer
@@ -107,6 +107,8 @@ def limits(request: Request) -> Response:
             "plan": tenant.plan,
             "active_batches": _left(tenant.active_batch_limit, intake.active(tenant.pk).count()),
             "enqueued_tokens": _left(tenant.enqueued_token_limit, enqueued.tokens(tenant.pk)),
+            "stored_bytes": _left(tenant.stored_limit, keeping.stored(tenant.pk)),
+            "retention": {"days": tenant.retention.days},
             "requests_per_minute": {
                 "limit": rate.limit,
                 "remaining": rate.remaining,

@@ -56,6 +56,8 @@ def _upload(request: Request, attempt: Attempt) -> Response:
     fields.query(request)
     http = request._request
     uploads.check_length(http)
+    if not attempt.again:
+        uploads.check_room(http, attempt.tenant)
     upload = uploads.receive(http, many_lines=True)
     try:
         keep, stored = _read(http), upload.complete()

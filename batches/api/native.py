@@ -101,6 +101,8 @@ def _submit(request: Request, attempt: Attempt) -> Response:
         intake.check_room(attempt.tenant)
     http = request._request
     uploads.check_length(http)
+    if not attempt.again:
+        uploads.check_room(http, attempt.tenant)
     upload = uploads.receive(http)
     try:
         fields.only(http.POST, FIELDS)

@@ -49,6 +49,7 @@ class File(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["created_at"], name="file_age"),
+            models.Index(fields=["tenant", "bytes"], name="file_stored", condition=Q(deleted_at=None)),
             models.Index(
                 fields=["expires_at"], name="file_expiring", condition=Q(expires_at__isnull=False, deleted_at=None)
             ),

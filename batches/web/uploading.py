@@ -22,6 +22,7 @@ from tenants.web.access import Role, Seat, seat
 def receive(request: HttpRequest, seat: Seat) -> HttpResponse:
     """The body is the file, `filename` its name; it becomes a file of the tenant."""
     uploads.check_length(request, room=0)
+    uploads.check_room(request, seat.tenant, room=0)
     name = request.GET.get("filename", "").replace("\\", "/").rpartition("/")[2]
     arriving = uploads.receive_raw(request, name)
     try:

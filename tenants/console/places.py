@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from tenants import admission, trail
+from tenants import admission, retention, trail
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks
 from tenants.console.choosing import Choosing
@@ -22,7 +22,8 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the s
     class Meta:
         model = Tenant
         fields = (
-            "name", "plan", "batch_limit", "enqueued_token_limit", "requests_per_minute", "weight", "reserved_slots",
+            "name", "plan", "batch_limit", "enqueued_token_limit", "requests_per_minute", "retention_days",
+            "storage_limit", "weight", "reserved_slots",
         )  # fmt: skip
 
 
@@ -99,6 +100,11 @@ class TenantAdmin(auditing.AuditedPlaces, Plain):
     def tenant_of(self, obj: Any) -> Tenant:
         found: Tenant = obj
         return found
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and "retention_days" in form.changed_data:
+            retention.changed.send(Tenant, tenant=obj)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         """Who may see memberships may not see them all the same in a place that they may change."""

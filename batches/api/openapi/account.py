@@ -69,6 +69,8 @@ SCHEMAS = {
         plan=text(enum=list(Tenant.Plan.values)),
         active_batches=_left("Batches that have not ended."),
         enqueued_tokens=_left("Estimated tokens of running batches that are not done."),
+        stored_bytes=_left("Bytes of the files that are there: inputs, and what was written of batches."),
+        retention=_most("days"),
         requests_per_minute=record("Of this key.", limit=whole(minimum=1), remaining=whole(minimum=0), reset=text()),
         file=_most("bytes", "lines"),
         line=_most("bytes", "nesting"),

@@ -135,6 +135,8 @@ LIMITS = {
     "plan": "shared",
     "active_batches": {"limit": 10, "used": 1, "remaining": 9},
     "enqueued_tokens": {"limit": None, "used": 81340, "remaining": None},
+    "stored_bytes": {"limit": 107374182400, "used": 52428800, "remaining": 107321753600},
+    "retention": {"days": 30},
     "requests_per_minute": {"limit": 1200, "remaining": 1199, "reset": "50ms"},
     "file": {"bytes": 104857600, "lines": 50000},
     "line": {"bytes": 10485760, "nesting": 512},

@@ -65,7 +65,7 @@ OPERATIONS = {
         "The file is streamed to the storage and its lines are counted on the way: `total_requests` is right in this"
         " answer. Needs a `Content-Length`.",
         body=op.takes({op.MULTIPART: SUBMISSION}, {"file": examples.INPUT, "metadata": {"run": "nightly"}}),
-        codes=op.UPLOAD | OPTIONS | ROOM | {"too_many_requests_in_batch"},
+        codes=op.UPLOAD | op.STORE | OPTIONS | ROOM | {"too_many_requests_in_batch"},
         once=True,
     ),
     "GET /v1/batch": op.Operation(
@@ -157,6 +157,7 @@ OPERATIONS = {
         | CAPS
         | {"invalid_error_codes"}
         | ROOM
+        | op.STORE
         | {"batch_not_complete", "batch_failed", "nothing_to_retry", "too_many_retries", "file_expired"},
         once=True,
     ),

@@ -46,7 +46,7 @@ OPERATIONS = {
         {200: op.gives("File", "The file.", examples.FILE)},
         "Its lines are checked by the batch, not here. Needs a `Content-Length`.",
         body=op.takes({op.MULTIPART: UPLOADED}, {"file": examples.INPUT, "purpose": "batch"}),
-        codes=op.UPLOAD | {"invalid_purpose", "invalid_expiry"},
+        codes=op.UPLOAD | op.STORE | {"invalid_purpose", "invalid_expiry"},
         once=True,
     ),
     "GET /v1/files": op.Operation(

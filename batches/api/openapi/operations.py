@@ -21,6 +21,7 @@ ONCE = {"invalid_idempotency_key", "idempotency_key_in_use", "idempotency_key_re
 WITH_PATH = {"not_found"}
 WITH_BODY = {"unsupported_media_type"}
 UPLOAD = {"length_required", "file_too_large", "missing_file", "incomplete_upload"}
+STORE = {"storage_limit_exceeded"}
 
 REQUEST_ID = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
 RATE = {

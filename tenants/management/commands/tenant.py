@@ -5,13 +5,19 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
-from tenants import admission, keys, trail
+from tenants import admission, keys, retention, trail
 from tenants.management.console import VerbCommand, tenant_named, whole_number
-from tenants.models import Tenant
+from tenants.models import LONGEST_RETENTION, Tenant
 
 NAME_LENGTH = 200
-LIMITS = ("batch_limit", "enqueued_token_limit", "requests_per_minute")  # of which `none` is none of its own
-MOST_TOKENS = 2**63  # what the column holds
+LIMITS = (
+    "batch_limit",
+    "enqueued_token_limit",
+    "requests_per_minute",
+    "retention_days",
+    "storage_limit",
+)  # of which `none` is none of its own
+MOST = 2**63  # what the columns of tokens and bytes hold
 
 
 class Command(VerbCommand):
@@ -27,11 +33,13 @@ class Command(VerbCommand):
         change.add_argument("--plan", choices=Tenant.Plan.values)
         change.add_argument("--batch-limit", type=_limit, help="Active batches, or none for the plan's limit.")
         change.add_argument(
-            "--enqueued-token-limit", type=_token_limit, metavar="N|none", help="Estimated tokens that may wait."
+            "--enqueued-token-limit", type=_big, metavar="N|none", help="Estimated tokens that may wait."
         )
         change.add_argument(
             "--requests-per-minute", type=_rate, metavar="N|none", help="Of each key; none for the default."
         )
+        change.add_argument("--retention-days", type=_days, metavar="N|none", help="That its files are kept.")
+        change.add_argument("--storage-limit", type=_big, metavar="N|none", help="Bytes of its files.")
         change.add_argument("--weight", type=whole_number(1), help="Share of the service beside other tenants.")
         change.add_argument("--reserved-slots", type=whole_number(0), help="In-flight requests kept for it.")
         _add_suspension(change)
@@ -57,6 +65,8 @@ class Command(VerbCommand):
             before = {field: getattr(tenant, field) for field in changes}
             if differences := trail.differences(before, changes):
                 Tenant.objects.filter(pk=tenant.pk).update(**changes)
+                if "retention_days" in changes:
+                    retention.changed.send(Tenant, tenant=Tenant.objects.get(pk=tenant.pk))
                 trail.record(tenant, trail.OPERATOR, "tenant.changed", name, **differences)
         self.say(_shown(tenant_named(name)))
 
@@ -77,8 +87,12 @@ def _limit(text: str) -> int | str:
     return text if text == "none" else whole_number(0)(text)
 
 
-def _token_limit(text: str) -> int | str:
-    return text if text == "none" else whole_number(0, MOST_TOKENS)(text)
+def _big(text: str) -> int | str:
+    return text if text == "none" else whole_number(0, MOST)(text)
+
+
+def _days(text: str) -> int | str:
+    return text if text == "none" else whole_number(1, LONGEST_RETENTION + 1)(text)
 
 
 def _rate(text: str) -> int | str:
@@ -92,6 +106,8 @@ def _shown(tenant: Tenant) -> dict[str, Any]:
         "batch_limit": tenant.active_batch_limit,
         "enqueued_token_limit": tenant.enqueued_token_limit,
         "requests_per_minute": tenant.request_limit,
+        "retention_days": tenant.retention.days,
+        "storage_limit": tenant.stored_limit,
         "weight": tenant.weight,
         "reserved_slots": tenant.reserved_slots,
         "suspended": tenant.suspended,
