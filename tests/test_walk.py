@@ -278,6 +278,13 @@ def signed_in(email: str, *tenants: Tenant, **fields: Any) -> Client:
     return staff.signed_in(user, raise_request_exception=False)
 
 
+def hasty() -> Client:
+    """A superuser's, in by a password alone: no second step."""
+    client = Client(raise_request_exception=False)
+    client.force_login(User.objects.create_user("hasty@example.com", is_staff=True, is_superuser=True))
+    return client
+
+
 class Cell(NamedTuple):
     """One request of the walk, as its answer depends on the id in it."""
 
@@ -343,6 +350,19 @@ def everything() -> list[Any]:
     ]
 
 
+WALKED: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def total(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One line for all of the walk, whatever is captured."""
+    WALKED.clear()
+    yield
+    if WALKED:
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(f"\nURL walk: {WALKED['cells']:,} cells, {WALKED['leaks']} leaks")
+
+
 EVERY_METHOD = ("no key", "foreign key")  # who try what an address does not take
 
 
@@ -383,6 +403,7 @@ class Walk:
 
     def report(self, what: str) -> None:
         print(f"{what}: {self.cells.total()} cells {dict(sorted(self.cells.items()))}, leaks {len(self.faults)}")
+        WALKED.update(cells=self.cells.total(), leaks=len(self.faults))
         assert not self.faults, "\n".join(self.faults[:20])
 
 
@@ -461,19 +482,27 @@ def test_malformed_keys_cost_no_query(owner: Person, count: int) -> None:
 def test_pages(owner: Person, outsider: Person, owned: dict[str, list[str]]) -> None:
     """Who is not signed in, or with a key alone, is sent to sign in; who is of another tenant sees what is unknown."""
     former = signed_in("former@example.com", owner.tenant)
+    methods = {
+        "session of another tenant": METHODS,
+        "session of staff": ("GET", "POST"),
+        "session of hasty staff": ("GET",),
+    }
     User.objects.filter(email="former@example.com").update(is_active=False)
-    someone = {name: actor for name, actor in actors(owner, outsider).items() if not name.startswith("session")} | {
+    everybody = actors(owner, outsider)
+    someone = {name: actor for name, actor in everybody.items() if not name.startswith("session")} | {
         "owner's key": Actor(Client(), {"Authorization": f"Bearer {owner.key}"}, None),
         "deactivated": Actor(former, {}, None),
         "session of another tenant": Actor(signed_in("of-outsider@example.com", outsider.tenant), {}, None),
         "session of nobody": Actor(signed_in("nobody@example.com"), {}, None),
+        "session of staff": everybody["session of staff"]._replace(answer=None),
+        "session of hasty staff": Actor(hasty(), {}, None),
     }
     walk = Walk(owned, someone)
     before = everything()
     for route, known in ROUTES.items():
         for name in someone if known.serves in ("people", "anyone") else ():
             for cell in cells(route, name):
-                if cell.method not in (*known.takes.split(), "POST") and name != "session of another tenant":
+                if cell.method not in methods.get(name, (*known.takes.split(), "POST")):
                     continue
                 answer = walk.foreign(cell)
                 stranger = known.serves == "people" and not name.startswith("session of")
@@ -482,6 +511,10 @@ def test_pages(owner: Person, outsider: Person, owned: dict[str, list[str]]) -> 
                     walk.note(cell, answer, "was let in")
     walk.report("pages")
     assert everything() == before
+
+
+# What all of the staff see, of no group too: which pages are theirs, and the words of scripts.
+OPEN = {"/admin/", "/admin/home/", "/admin/jsi18n/"}
 
 
 def admin_addresses(patterns: list[Any], prefix: str = "/admin/") -> Iterator[str]:
@@ -493,18 +526,31 @@ def admin_addresses(patterns: list[Any], prefix: str = "/admin/") -> Iterator[st
             yield from admin_addresses(pattern.url_patterns, path)
 
 
+def row_of(path: str) -> str:
+    """What stands in an address of the console for a row: one that there is, where it names its model."""
+    named = re.match(r"/admin/(\w+)/(\w+)/", path)
+    model = apps.all_models.get(named[1], {}).get(named[2]) if named else None
+    return "1" if model is None else str(model._base_manager.order_by("pk").values_list("pk", flat=True).first() or 1)
+
+
 def test_the_admin_lets_nobody_in_but_staff(owner: Person, outsider: Person, owned: dict[str, list[str]]) -> None:
     everybody = actors(owner, outsider)
-    someone = {name: everybody[name] for name in ("no key", "session of the owner's", "foreign key")}
+    tried = ("no key", "session of the owner's", "foreign key")  # with every method
+    someone = {name: everybody[name] for name in tried}
+    someone["session of another tenant"] = Actor(signed_in("of-outsider@example.com", outsider.tenant), {}, None)
+    someone["session of hasty staff"] = Actor(hasty(), {}, None)
+    idle = User.objects.create_user("idle@example.com", is_staff=True)
+    someone["session of idle staff"] = Actor(staff.signed_in(idle, raise_request_exception=False), {}, None)
     walk = Walk(owned, someone)
     before = everything()
     for path in admin_addresses(admin.site.get_urls()):
         for name in someone if path not in ("/admin/login/", "/admin/logout/") else ():
-            for method in ("GET", "POST", "DELETE"):
-                cell = Cell("admin/", method, name, "", re.sub("<.*?>", "1", path.split("^")[0]))
+            for method in ("GET", "POST", "DELETE") if name in tried else ("GET", "POST"):
+                cell = Cell("admin/", method, name, "", re.sub("<.*?>", row_of(path), path.split("^")[0]))
                 answer = walk.ask(cell, "")
                 to_sign_in = answer.status_code == 302 and "/admin/login/" in answer["Location"]
-                if not (to_sign_in or answer.status_code in (403, 404, 405)):
+                elsewhere = name == "session of idle staff" and (answer.status_code == 302 or cell.address in OPEN)
+                if not (to_sign_in or elsewhere or answer.status_code in (403, 404, 405)):
                     walk.note(cell, answer, "was let in")
     walk.report("admin")
     assert walk.cells.total() > 500
