@@ -13,6 +13,7 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as totp
 from cryptography.fernet import Fernet
 from django.apps import apps
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.core import signing
 from django.core.cache import cache
@@ -28,7 +29,7 @@ from batches.engine.pump import Pump
 from batches.engine.supply import Supply
 from batches.models import Batch, Upstream, WebhookDelivery, WebhookEndpoint
 from batches.probing import probe
-from tenants import factors, resealing, sealed
+from tenants import factors, resealing, sealed, session_store
 from tenants.models import User
 from tests.conftest import Person
 from tests.hooks import ENDPOINTS, deliver, deliveries, end, endpoint, pass_time, post
@@ -287,3 +288,16 @@ def test_a_runner_opens_a_key_once(guarded: Upstream, monkeypatch: pytest.Monkey
         for _ in range(5):
             supply.refresh(runner, False)
     assert len(opened) == 1
+
+
+@pytest.mark.sqlite_only
+def test_a_stolen_database_has_no_session(owner: Person, ada: User) -> None:
+    client = signed_in(ada)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    [stored] = Session.objects.values_list("pk", flat=True)
+    assert cookie not in everything() and stored == session_store.digest(cookie)
+    thief = Client()
+    thief.cookies[settings.SESSION_COOKIE_NAME] = stored
+    assert thief.get("/").status_code == 302 and client.get("/", follow=True).status_code == 200
+    client.post("/account/logout/")
+    assert not Session.objects.exists() and client.get("/").status_code == 302

@@ -6,7 +6,6 @@ from html import unescape
 from typing import Any
 
 import pytest
-from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
@@ -19,6 +18,7 @@ from batches.core.states import Status
 from batches.models import Batch, File
 from batches.web import listing, looks, urls
 from tenants.models import AuditEvent, Membership, Tenant, User
+from tenants.session_store import SessionStore
 from tests.conftest import Person
 
 pytestmark = pytest.mark.sqlite_only  # what is shown is the same on any database
