@@ -19,7 +19,7 @@ from batches.core.planning import Cut
 from batches.core.scheduling import MARGIN, URGENT_SECONDS, corrected
 from batches.core.states import Status
 from batches.models import Batch, Result, Slice, Upstream
-from tenants import clock
+from tenants import clock, scope
 from tenants.models import Tenant
 
 RECENT = 4096  # latest results that say how fast lanes are
@@ -90,6 +90,11 @@ def foresee(tenant: Tenant, cuts: Iterable[Cut], window: timedelta) -> Expected:
     of_model: dict[str, list[Cut]] = defaultdict(list)
     for cut in cuts:
         of_model[cut.model].append(cut)
+    with scope.every():  # it waits for what others run; they are told by nothing but the moment that comes of it
+        return _foreseen(tenant, of_model, now, window)
+
+
+def _foreseen(tenant: Tenant, of_model: dict[str, list[Cut]], now: datetime, window: timedelta) -> Expected:
     parts = _parts(now)
     running = _running(parts)
     parts[LAST] = [_unheld(model, some) for model, some in of_model.items()]
