@@ -4,6 +4,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable
+from typing import ClassVar
 
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
@@ -18,6 +19,25 @@ MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
 UPLOADS = {"/v1/batch", "/v1/batch/validate", "/v1/files"}
 _UPLOADED = re.compile(r"/t/[^/]+/uploads")  # by PUT: the body is the file
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
+
+
+class Headers:
+    """What browsers and caches are told of every answer, unless it says otherwise itself."""
+
+    POLICY: ClassVar = {
+        "Cache-Control": "no-store",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    }
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        for name, value in self.POLICY.items():
+            response.setdefault(name, value)
+        return response
 
 
 class BoundedBodies:

@@ -16,7 +16,7 @@ from django.utils.text import slugify
 from django.views.decorators.cache import never_cache
 
 from provocative import home
-from tenants import factors, scope
+from tenants import factors, scope, sessions
 
 # What staff look for, in the order in which a shift needs it.
 GROUPS = {
@@ -45,7 +45,7 @@ class ConsoleSite(admin.AdminSite):
         self.disable_action("delete_selected")
 
     def has_permission(self, request: HttpRequest) -> bool:
-        return super().has_permission(request) and factors.is_taken(request)
+        return super().has_permission(request) and factors.is_fresh(request)
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         """Whom `has_permission` let in works for all tenants, and nobody before that."""
@@ -53,6 +53,7 @@ class ConsoleSite(admin.AdminSite):
         @wraps(view)
         def settled(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             scope.settle_every()
+            sessions.touch(request)
             return view(request, *args, **kwargs)
 
         return super().admin_view(settled, cacheable)
@@ -97,7 +98,7 @@ class ConsoleSite(admin.AdminSite):
         back = request.GET.get(REDIRECT_FIELD_NAME, "")
         if not (back.startswith("/") and url_has_allowed_host_and_scheme(back, None)):
             back = reverse("admin:index")
-        if factors.is_taken(request):
+        if factors.is_fresh(request):
             return HttpResponseRedirect(back)  # an address, whatever it says: `redirect` takes names of views, too
         if factors.is_set_up(user):
             return redirect(f"{reverse('mfa_reauthenticate')}?{urlencode({REDIRECT_FIELD_NAME: back})}")

@@ -8,9 +8,11 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from allauth.mfa import signals  # noqa: PLC0415 - they load models
+        from django.contrib.auth.signals import user_logged_in  # noqa: PLC0415
 
-        from tenants import factors  # noqa: PLC0415
+        from tenants import factors, sessions  # noqa: PLC0415
         from tenants.postgres import checks, lookups  # noqa: F401, PLC0415 - registers what they are called
 
+        user_logged_in.connect(sessions.begin)
         signals.authenticator_added.connect(factors.added)
         signals.authenticator_removed.connect(factors.removed)

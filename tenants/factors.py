@@ -1,5 +1,6 @@
 """The second step of signing in: what somebody has set up, and whether a session has taken it."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from tenants import sessions
 from tenants.models import User
 
 TAKEN = "mfa"  # allauth's word for it
+COUNTS, IDLE = 12 * 3600, 3600  # seconds: in the console
 SEALED = "second step"  # the purpose of what is sealed in an Authenticator's data
 
 
@@ -25,7 +27,18 @@ def reset(user: User) -> tuple[list[str], int]:
 
 def is_taken(request: HttpRequest) -> bool:
     """Whether whoever is signed in here has shown more than a password: a code, a security key, a passkey."""
-    return any(record.get("method") == TAKEN for record in get_authentication_records(request, request.user))
+    return _taken_at(request) > 0
+
+
+def is_fresh(request: HttpRequest) -> bool:
+    """Whether they did so lately enough for the console, and were there since."""
+    now, taken = time.time(), _taken_at(request)
+    return now - taken < COUNTS and now - max(taken, sessions.seen(request)) < IDLE
+
+
+def _taken_at(request: HttpRequest) -> float:
+    records = get_authentication_records(request, request.user)
+    return max((float(row["at"]) for row in records if row.get("method") == TAKEN), default=0)
 
 
 def is_set_up(user: User) -> bool:

@@ -1,13 +1,17 @@
-"""Sessions in the database under a digest of their key: who reads a copy of the database comes into none.
+"""Sessions in the database under a digest of their key, which end: whoever reads a copy of it comes into none.
 
 A key has 165 random bits, so that its plain digest can't be guessed back.
 """
 
 import hashlib
+import time
 from typing import Any
 
 from django.contrib.sessions.backends import db
 from django.utils import timezone
+
+BEGUN, SEEN = "begun", "seen"  # in a session: when its person signed in, when they did something; unix seconds
+LONGEST, IDLE = 14 * 86_400, 3 * 86_400  # seconds
 
 
 def digest(key: str) -> str:
@@ -16,6 +20,16 @@ def digest(key: str) -> str:
 
 
 class SessionStore(db.SessionStore):
+    def load(self) -> dict[str, Any]:
+        """What the session holds: nothing when it has lasted too long, or nobody was there for too long."""
+        held: dict[str, Any] = super().load()
+        now = time.time()
+        if now - held.get(BEGUN, now) > LONGEST or now - held.get(SEEN, now) > IDLE:
+            self.delete()
+            self._session_key = None
+            return {}
+        return held
+
     def _get_session_from_db(self) -> Any:
         rows = self.model.objects.filter(session_key=digest(self.session_key or ""), expire_date__gt=timezone.now())
         found = rows.first()

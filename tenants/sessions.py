@@ -1,10 +1,32 @@
-"""Who is signed in, in the database."""
+"""Who is signed in, in the database, and for how long: docs/decisions/0038-hardened.md"""
+
+import time
+from typing import Any
 
 from django.contrib.sessions.models import Session
+from django.http import HttpRequest
 from django.utils import timezone
 
 from tenants.models import User
-from tenants.session_store import digest
+from tenants.session_store import BEGUN, SEEN, digest
+
+NOTED = 60  # seconds: more often nobody is noted as seen
+
+
+def begin(request: HttpRequest, **_: Any) -> None:
+    """Somebody has signed in."""
+    request.session[BEGUN] = request.session[SEEN] = int(time.time())
+
+
+def touch(request: HttpRequest) -> None:
+    """Somebody did something; a page that asks by itself is nobody."""
+    if "HX-Request" not in request.headers and time.time() - seen(request) > NOTED:
+        request.session[SEEN] = int(time.time())
+
+
+def seen(request: HttpRequest) -> int:
+    """When somebody did something: unix seconds."""
+    return int(request.session.get(SEEN, 0))
 
 
 def prune() -> None:

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from tenants import scope
+from tenants import scope, sessions
 from tenants.errors import Refused
 from tenants.models import Membership, Tenant, User
 
@@ -58,6 +58,7 @@ def seat(
         @wraps(view)
         def seated_view(request: HttpRequest, tenant_id: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
             found = _seat(request, tenant_id)
+            sessions.touch(request)
             scope.settle(found.tenant.pk)
             request.seat = found  # type: ignore[attr-defined]  # for the templates: `seated`
             if RANKS[found.role] < RANKS[needs]:
