@@ -127,7 +127,7 @@ def begin_output(batch: Batch) -> File:
 def delete(tenant: Tenant, file_id: str) -> File:
     """Remove the file and its object. Raises Refused 404; 409 while an active batch uses it."""
     file = find(tenant, file_id)
-    if not _remove(file):
+    if not remove(file):
         find(tenant, file_id)  # another request was first
         raise Refused(409, "file_in_use", "A batch that has not ended uses this file: cancel it, or wait for its end.")
     return file
@@ -137,7 +137,7 @@ def expire() -> None:
     """Remove files whose time is over, but for those in use."""
     late = File.objects.filter(~_used(), deleted_at=None, expires_at__lte=clock.now())
     for file in late[:EXPIRED_AT_ONCE]:
-        _remove(file)
+        remove(file)
 
 
 def _used() -> Exists:
@@ -146,9 +146,10 @@ def _used() -> Exists:
     return Exists(Batch.objects.filter(named, status__in=ACTIVE))
 
 
-def _remove(file: File) -> bool:
-    """False when it is in use, or gone already. Its delivered or failed lines stand in the batch's results, too:
-    these go with it. The object of an input whose batch is being sealed goes when that is done: `let_go`."""
+def remove(file: File) -> bool:
+    """Remove the file and its object; False when it is in use, or gone already. Its delivered or failed lines stand in
+    the batch's results, too: these go with it. The object of an input whose batch is being sealed goes when that is
+    done: `let_go`."""
     with transaction.atomic():
         locked = File.objects.select_for_update(no_key=True).filter(pk=file.pk, deleted_at=None)
         if locked.first() is None or File.objects.filter(_used(), pk=file.pk).exists():

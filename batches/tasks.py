@@ -59,10 +59,11 @@ def sweep() -> None:
 
 
 def remove_orphans() -> None:
-    """Delete what crashes left in the storage."""
-    from batches import orphans
+    """Delete what crashes left in the storage, and what deleted rows left in the database's log."""
+    from batches import orphans, scrubbing
 
     orphans.remove()
+    scrubbing.scrub()
 
 
 def tick() -> None:

@@ -88,6 +88,7 @@ if database["ENGINE"].endswith("sqlite3"):
         "timeout": 30,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=30000;"
         "PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY;"
+        "PRAGMA secure_delete=ON;"  # what is deleted is zeroed: docs/decisions/0037-erasing.md
         "PRAGMA recursive_triggers=ON",  # or what is append-only could be replaced
     }
     database["CONN_MAX_AGE"] = None

@@ -16,6 +16,8 @@ HIDDEN = "(not shown)"  # in place of a secret
 ACTIONS = {
     "tenant.created": "Tenant created",
     "tenant.changed": "Tenant changed",
+    "tenant.erased": "All data of the tenant deleted",
+    "tenant.exported": "Data of the tenant taken along",
     "customer.changed": "Way of paying changed",
     "credits.asked": "Page to buy credits opened",
     "portal.opened": "Payment portal opened",
@@ -39,6 +41,7 @@ ACTIONS = {
     "batch.raised": "Batch's priority raised",
     "batch.lowered": "Batch's priority lowered",
     "batch.retried": "Batch retried",
+    "batch.erased": "Batch's data deleted",
     "glass.broken": "Staff asked to see a prompt and answer",
     "glass.empty": "Nothing was found to show to staff",
     "webhook.created": "Webhook endpoint created",

@@ -147,6 +147,10 @@ class Person(NamedTuple):
         answer = self.client.post(path, data or {}, headers={"Authorization": f"Bearer {self.key}", **headers})
         return documented.checked("POST", path, answer)
 
+    def delete(self, path: str) -> Any:
+        answer = self.client.delete(path, headers={"Authorization": f"Bearer {self.key}"})
+        return documented.checked("DELETE", path, answer)
+
     def submit(self, lines: Iterable[Any], **fields: str) -> Any:
         """Upload lines (dicts, or bytes as they are) as a batch."""
         content = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)

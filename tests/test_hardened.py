@@ -124,4 +124,4 @@ def test_the_console_wants_the_second_step_again(transactional_db: None, times: 
     assert client.get("/admin/").status_code == 200
     aged(client, **times)
     answer = client.get("/admin/")
-    assert answer.status_code == 302 and "/admin/login/" in answer.url
+    assert answer.status_code == 302 and "/admin/login/" in answer["Location"]

@@ -20,7 +20,7 @@ _REFUSED = re.compile(r"q\s*=\s*0(\.0*)?", re.IGNORECASE)
 def send(request: HttpRequest, file: File) -> HttpResponseBase:
     """The file, or the part of it that Range names; 304 when the client has it, 416 when the range lies beyond."""
     if files.is_gone(file):
-        raise Refused(410, "file_expired", "This file was deleted, or its time is over. Its batch is still there.")
+        raise gone()
     etag = f'"{file.sha256}"'
     if is_held(request, etag):
         return _with_headers(HttpResponse(status=304), file, etag)
@@ -45,6 +45,10 @@ def send(request: HttpRequest, file: File) -> HttpResponseBase:
     response["Content-Range"] = f"bytes {start}-{start + length - 1}/{file.bytes}"
     response["Content-Length"] = str(length)
     return _with_headers(response, file, etag)
+
+
+def gone() -> Refused:
+    return Refused(410, "file_expired", "This file was deleted, or its time is over. Its batch is still there.")
 
 
 def _whole(request: HttpRequest, file: File, etag: str) -> HttpResponseBase:

@@ -11,13 +11,14 @@ from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches import intake, lifecycle, retries, uploads
+from batches import erasing, intake, lifecycle, retries, uploads
 from batches.api import fields, outputs, paging, repeats, serializers
 from batches.api.finding import batch as _batch
 from batches.api.finding import of_tenant as _of_tenant
 from batches.core import states
 from batches.core.states import Status
 from batches.idempotency import Attempt
+from tenants.authentication import key_of
 from tenants.errors import Refused
 
 FIELDS = {"endpoint", "metadata", "on_invalid_line", *fields.CAPS}  # of the form, beside the file
@@ -32,10 +33,12 @@ def batches(request: Request) -> Response:
     return _list(request) if request.method in ("GET", "HEAD") else _submit(request)
 
 
-@api_view(["GET", "HEAD"])
+@api_view(["GET", "HEAD", "DELETE"])
 def batch(request: Request, batch_id: str) -> Response:
-    """One batch."""
+    """One batch; or delete its data, once it has ended."""
     fields.query(request)
+    if request.method == "DELETE":
+        erasing.erase(_batch(request, batch_id), key_of(request).prefix)
     return Response(serializers.native(_batch(request, batch_id)))
 
 

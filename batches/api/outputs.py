@@ -36,6 +36,8 @@ def errors(request: HttpRequest, found: Batch) -> HttpResponseBase:
         raise finding.not_complete(found)
     if found.status == Status.FAILED:
         raise Refused(409, "batch_failed", "The batch never ran: see its errors. There are no failed lines.")
+    if found.erased_at is not None:
+        raise downloads.gone()
     if found.error_file is None:
         return StreamingHttpResponse(iter(()), content_type=downloads.JSONL)
     return downloads.send(request, found.error_file)

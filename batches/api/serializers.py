@@ -70,6 +70,7 @@ def _common(batch: Any, status: Status, errors: dict[str, Any] | None) -> dict[s
         "max_error_rate": batch.max_error_rate,
         "on_invalid_line": batch.on_invalid_line,
         "retry_of": batch.retry_of_shown,
+        "erased_at": unix(batch.erased_at),
     }
 
 

@@ -44,9 +44,9 @@ class BatchAdmin(ReadOnly):
         "max_error_rate",
         "metadata_shown", "errors_shown", "created_at", "deadline", "expected_at", "waiting_reason", "at_risk",
         "in_progress_at", "last_result_at",
-        "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "step_until", "step_attempts", "total",
-        "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "reserved_usd",
-        "rates_shown", "held_back", "sla_met", "sla_credit_usd",
+        "cancelling_at", "expiring_at", "finalizing_at", "ended_at", "erased_at", "step_until", "step_attempts",
+        "total", "completed", "failed", "wasted", "input_tokens", "cached_tokens", "output_tokens", "cost_usd",
+        "reserved_usd", "rates_shown", "held_back", "sla_met", "sla_credit_usd",
     )  # fmt: skip
     fieldsets = (
         (None, {"fields": (("public_id", "tenant", "api_key"), ("status", "paused_reason", "raised"),
@@ -57,13 +57,22 @@ class BatchAdmin(ReadOnly):
             ("cost_usd", "reserved_usd"), "rates_shown")}),
         ("Times", {"fields": (("created_at", "in_progress_at", "last_result_at"),
             ("deadline", "expected_at", "at_risk"),
-            ("cancelling_at", "expiring_at"), ("finalizing_at", "ended_at"), ("step_until", "step_attempts"))}),
+            ("cancelling_at", "expiring_at"), ("finalizing_at", "ended_at", "erased_at"),
+            ("step_until", "step_attempts"))}),
         ("24 hours", {"fields": (("held_back", "sla_met", "sla_credit_usd"),)}),
         ("Sent by the tenant", {"fields": (("on_invalid_line", "max_cost_usd", "max_error_rate"), "metadata_shown")}),
     )  # fmt: skip
     sortable_by = ()
     change_form_template = "admin/batches/batch/page.html"
-    actions = (levers.cancel, levers.pause, levers.go_on, levers.raise_priority, levers.lower_priority, levers.retry)
+    actions = (
+        levers.cancel,
+        levers.pause,
+        levers.go_on,
+        levers.raise_priority,
+        levers.lower_priority,
+        levers.retry,
+        levers.erase,
+    )
     unseen = UNSEEN
 
     class Media:

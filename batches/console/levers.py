@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils import timezone
 
-from batches import idempotency, lifecycle, retries
+from batches import erasing, idempotency, lifecycle, retries
 from batches.console import why
 from batches.core import caps, states
 from batches.core.states import Status
@@ -20,6 +20,7 @@ from batches.web import looks
 from tenants import trail
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks
+from tenants.errors import Refused
 
 REASON = "The tenant's people read it, on their audit trail."
 SOON = timedelta(hours=1)
@@ -172,6 +173,28 @@ def _unretryable(batch: Any) -> str | None:
     if batch.completed == batch.total:
         return "Every line was delivered."
     return "Its tenant is suspended: nothing would be sent." if batch.tenant.suspended else None
+
+
+def _unerasable(batch: Batch) -> str | None:
+    try:
+        erasing.check(batch)
+    except Refused as refused:
+        return refused.message
+    return "Its data was deleted before." if batch.erased_at and not erasing.keeps_input(batch) else None
+
+
+@asks(
+    "Delete data",
+    "batches.erase_batch",
+    "The input, output, errors and receipts of {these}, their metadata and file names are deleted, for good and for"
+    " their tenants, too. What they took and cost, their times and manifests stay.",
+    reason=REASON,
+    unless=_unerasable,
+    few=MOST_RETRIES,
+)
+def erase(request: HttpRequest, batch: Batch, answer: Answer) -> str | None:
+    erasing.erase(batch, auditing.email(request), reason=answer.reason)
+    return f"The input of {batch.public_id} stays: another batch uses it." if erasing.keeps_input(batch) else None
 
 
 def _again(batches: list[Any]) -> str:

@@ -141,6 +141,7 @@ class Batch(models.Model):
     rates = models.TextField(default="{}", help_text="JSON: model -> frozen batch rates, pico-USD per million tokens.")
     plan_key = models.CharField(max_length=200, default="", blank=True, help_text="The object that slices are cut of.")
     errors = models.TextField(default="", blank=True, help_text="JSON list of what is wrong with the input.")
+    erased_at = models.DateTimeField(null=True, blank=True, help_text="When its data was deleted on request.")
     expected_at = models.DateTimeField(null=True, blank=True, help_text="When it should end; null: nobody knows.")
     waiting_reason = models.CharField(
         max_length=300, default="", db_default="", blank=True, help_text="What it waits for: a code, and a sentence."
@@ -155,6 +156,7 @@ class Batch(models.Model):
             ("pause_batch", "Can pause batches, and let them go on"),
             ("retry_batch", "Can run again what batches did not deliver"),
             ("raise_batch", "Can raise the priority of batches"),
+            ("erase_batch", "Can delete the data of ended batches"),
             ("break_glass", "Can look at prompts and answers, with a reason"),
         ]
         indexes = [

@@ -1,4 +1,7 @@
-"""What people do to a batch: cancel it, go on with it, retry what failed. Each is posted by a form, and led back."""
+"""What people do to a batch: cancel it, go on with it, retry what failed, delete its data.
+
+Each is posted by a form, and led back.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 
-from batches import lifecycle, retries
+from batches import erasing, lifecycle, retries
 from batches.api import fields
 from batches.idempotency import Attempt, Replayed
 from batches.web import page, watching
@@ -61,6 +64,19 @@ def retry(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
         made = replayed.object_id
     messages.success(request, "This is the retry: a batch of its own, of the lines that were not delivered.")
     return redirect("batch", seat.tenant.public_id, made)
+
+
+@require_POST
+@seat(Role.MEMBER)
+def erase(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
+    """Delete the data of an ended batch: also of a suspended tenant, whose data it still is."""
+    found = watching.batch(seat.tenant, batch_id)
+    erasing.erase(found, seat.user.email)
+    if erasing.keeps_input(found):
+        messages.warning(request, "Its data is deleted, but for the input: a batch that has not ended uses it.")
+    else:
+        messages.success(request, "Its data is deleted. What it took and cost is kept.")
+    return redirect("batch", seat.tenant.public_id, batch_id)
 
 
 def _act(

@@ -78,7 +78,15 @@ def state(batch: Batch) -> str:
     """What the other parts of the page depend on."""
     sealed = "sealed" if batch.receipts_file_id else ""
     closing = "closing" if batch.cancelling_at else ""
-    return ".".join([batch.status, batch.paused_reason, closing, sealed])
+    erased = "erased" if batch.erased_at else ""
+    return ".".join([batch.status, batch.paused_reason, closing, sealed, erased])
+
+
+def is_erasable(batch: Batch) -> bool:
+    """Whether its data may be deleted, and there is some: an input that was in use then may be left."""
+    sealed = batch.status not in RUN or batch.receipts_file_id is not None
+    left = batch.erased_at is None or batch.input_file.deleted_at is None
+    return batch.status in TERMINAL and sealed and left
 
 
 def head(batch: Any, now: datetime) -> Head:
@@ -159,6 +167,7 @@ def timeline(batch: Batch, now: datetime) -> list[dict[str, Any]]:
         ("Expiring", batch.expiring_at),
         ("Finalizing", batch.finalizing_at),
         (looks.LABELS[Status(batch.status)], batch.ended_at),
+        ("Data deleted", batch.erased_at),
     ]
     known = [(name, at) for name, at in reached if at is not None]
     ends = [at for _, at in known[1:]] + [None if batch.ended_at else now]

@@ -51,7 +51,7 @@ class Typed(NamedTuple):
 
     def details(self) -> dict[str, Any]:
         """For the trail."""
-        return {"file": self.file_id, "endpoint": self.endpoint, "metadata_keys": [key for key, _ in self.pairs]}
+        return {"file": self.file_id, "endpoint": self.endpoint, "metadata_pairs": len(self.pairs)}
 
 
 def typed(form: QueryDict) -> Typed:

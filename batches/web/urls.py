@@ -36,6 +36,7 @@ urlpatterns = [
     path("batches/<str:batch_id>/cancel", acting.cancel, name="batch_cancel"),
     path("batches/<str:batch_id>/resume", acting.resume, name="batch_resume"),
     path("batches/<str:batch_id>/retry", acting.retry, name="batch_retry"),
+    path("batches/<str:batch_id>/erase", acting.erase, name="batch_erase"),
     # a batch's errors and lines
     path("batches/<str:batch_id>/digest", digest.digest, name="digest"),
     path("batches/<str:batch_id>/digest/retry", digest.retry_cause, name="retry_cause"),

@@ -161,6 +161,7 @@ _COMMON: dict[str, Shape] = {  # of both surfaces
     "max_error_rate": maybe(number()),
     "on_invalid_line": ON_INVALID_LINE,
     "retry_of": maybe(BATCH_ID, "The batch that this one retries."),
+    "erased_at": maybe(moment(), "When its data was deleted on request; null: it was not."),
 }
 
 NATIVE_BATCH = record(

@@ -45,8 +45,10 @@ _COMMON: dict[str, Any] = {
     "max_error_rate": None,
     "on_invalid_line": "fail",
     "retry_of": None,
+    "erased_at": None,
 }
 _TITLE = {"id": "batch_QpaI3FYHuQr7RyBjzVGzV2Oc", "status": "completed", "endpoint": "/v1/chat/completions"}
+ERASED = {"metadata": {}, "erased_at": 1795632300}
 BATCH = {**_TITLE, "total_requests": 3, "completed_count": 3, "failed_count": 0, **_COMMON}
 OPENAI_BATCH = {**_TITLE, **_COMMON}
 _FRESH = {

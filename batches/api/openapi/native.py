@@ -88,6 +88,15 @@ OPERATIONS = {
         "Asking once a second is fine.",
         codes=FIND,
     ),
+    "DELETE /v1/batch/{batch_id}": op.Operation(
+        "eraseBatch",
+        TAG,
+        "Delete the data of an ended batch",
+        {200: op.gives("Batch", "The batch: its account is kept.", examples.BATCH | examples.ERASED)},
+        "Its files, metadata and errors are gone for good; counts, tokens, cost, times and the manifest stay. An input"
+        " that a running batch uses stays: ask again when that has ended. Again: the same answer.",
+        codes=FIND | {"batch_not_complete", "receipts_not_ready"},
+    ),
     "GET /v1/batch/{batch_id}/output": op.Operation(
         "readOutput",
         TAG,

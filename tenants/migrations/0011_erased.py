@@ -1,0 +1,12 @@
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("tenants", "0007_console")]
+
+    operations = [
+        migrations.AlterModelOptions(
+            name="tenant",
+            options={"permissions": [("erase_tenant", "Can delete all data of tenants, for good")]},
+        ),
+    ]
