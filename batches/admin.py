@@ -1,5 +1,5 @@
 """The console's pages of the job: a room for each reason."""
 
-from batches.console import jobs, pricing, receipts, rows, upstreams, webhooks
+from batches.console import jobs, leaving, pricing, receipts, rows, upstreams, webhooks
 
-__all__ = ["jobs", "pricing", "receipts", "rows", "upstreams", "webhooks"]
+__all__ = ["jobs", "leaving", "pricing", "receipts", "rows", "upstreams", "webhooks"]

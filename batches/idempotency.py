@@ -100,13 +100,16 @@ class Attempt:
     def create(self, make: Callable[[Tenant], Made]) -> Made:
         """What `make` makes, in one transaction under the tenant's lock. To answer with it nothing more has to be read.
 
-        Raises Replayed when another attempt made it, Refused 409 when another took the key over.
+        Raises Replayed when another attempt made it, Refused 409 when another took the key over, 403 when the tenant
+        was suspended meanwhile.
         """
         made: Made | None = None
         try:
             with transaction.atomic():
                 tenant = admission.lock(self.tenant.pk)
                 self.match()
+                if tenant.suspended:  # since it was let in: it may be about to be erased
+                    raise Refused(403, "tenant_suspended", "This tenant was suspended just now. Ask the operator.")
                 made = make(tenant)
                 self._keep(made.public_id)
         except DatabaseError:

@@ -15,6 +15,8 @@ HOME.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts and upstream keys
 SECRET_KEY = env.secret_key(HOME)
 SECRET_KEY_FALLBACKS = env.fallbacks("SECRET_KEY_FALLBACKS")
 DEBUG = env.flag("DEBUG")
+DEFAULT_EXCEPTION_REPORTER = "provocative.reticence.Report"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "provocative.reticence.Reticent"
 ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 

@@ -85,6 +85,7 @@ class Tenant(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = Itself()
+
     class Meta:
         permissions = [("erase_tenant", "Can delete all data of tenants, for good")]
 

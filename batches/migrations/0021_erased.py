@@ -22,7 +22,7 @@ def grant(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("batches", "0016_staff"), ("tenants", "0011_erased")]
+    dependencies = [("batches", "0020_retention"), ("tenants", "0012_erased")]
 
     operations = [
         migrations.AlterModelOptions(

@@ -2,7 +2,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tenants", "0007_console")]
+    dependencies = [("tenants", "0011_retention")]
 
     operations = [
         migrations.AlterModelOptions(
