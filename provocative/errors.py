@@ -1,5 +1,6 @@
 """How every error leaves the API: `{"error": {"message", "type", "param", "code"}}`. Nothing else makes one."""
 
+import logging
 from typing import Any
 
 from django.core.exceptions import (
@@ -21,6 +22,8 @@ from rest_framework.response import Response
 
 from batches.core.requests import ENDPOINTS
 from tenants.errors import Refused
+
+log = logging.getLogger(__name__)
 
 
 class IgnoreAccept(BaseContentNegotiation):
@@ -53,7 +56,16 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     refused = _translate(error)
     if refused is None:
         return None
+    note(context["request"], refused)
     return Response(body(refused), status=refused.status, headers=refused.headers)
+
+
+def note(request: HttpRequest | Request, refused: Refused) -> None:
+    """Tell the log who was known and might not: by the prefix of the key, or the number of the person."""
+    if refused.status == 403:
+        key, person = getattr(request, "auth", None), getattr(getattr(request, "user", None), "pk", None)
+        who = f"key {key.prefix}" if key else f"person {person}"
+        log.warning("refused: %s to %s, %s", refused.code, who, request.method)
 
 
 def _translate(error: Exception) -> Refused | None:
@@ -88,7 +100,7 @@ def refuse(request: HttpRequest, refused: Refused) -> HttpResponse:
     if "text/html" in request.headers.get("Accept", ""):
         return _page(request, refused)
     text = refused.message + "\n"
-    return HttpResponse(text, status=refused.status, content_type="text/plain", headers=refused.headers)
+    return HttpResponse(text, status=refused.status, content_type="text/plain; charset=utf-8", headers=refused.headers)
 
 
 def _page(request: HttpRequest, refused: Refused) -> HttpResponse:

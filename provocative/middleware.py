@@ -96,7 +96,10 @@ class RefusedPages:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Django's own hook: None lets it go on to the next one."""
-        return errors.refuse(request, error) if isinstance(error, Refused) else None
+        if not isinstance(error, Refused):
+            return None
+        errors.note(request, error)
+        return errors.refuse(request, error)
 
 
 class Scoped:

@@ -14,5 +14,8 @@ class TenantsConfig(AppConfig):
         from tenants.postgres import checks, lookups  # noqa: F401, PLC0415 - registers what they are called
 
         user_logged_in.connect(sessions.begin)
+        from tenants import attempts, factors  # noqa: PLC0415
+
+        attempts.listen()
         signals.authenticator_added.connect(factors.added)
         signals.authenticator_removed.connect(factors.removed)

@@ -29,6 +29,7 @@ from tests.witness import Witness
 pytestmark = pytest.mark.sqlite_only  # they read the same on both
 ROOMS = ("provocative", "batches", "billing", "tenants")
 PAGES = ("api", "architecture", "billing", "errors", "operating", "reliability", "webhooks")
+SAFETY = ("security/asvs", "security/api-top-10", "security/inventory")
 MODEL = "smollm2-135m"
 HOST, KEY, BATCH = "http://127.0.0.1:8000", "pk-prov-YOUR_KEY", "batch_YOUR_ID"
 RANDOM = {"id", "api_key", "prefix", "password", "since", "expires"}  # of what commands print
@@ -192,7 +193,7 @@ def test_every_target_exists(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "SECURITY.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in PAGES)]
+    "page", ["README.md", "SECURITY.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in (*PAGES, *SAFETY))]
 )
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text(page)):
