@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import ClassVar
 
+from django.conf import settings
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from provocative import errors
@@ -15,6 +16,7 @@ from tenants.errors import Refused, busy
 
 BODIES = 48  # requests with a body at once
 CHUNKED = "This address takes no body whose size is not known: send it with a Content-Length, not in chunks."
+IN_THE_CLEAR = "This came unencrypted: use https, and take a new key, since this one may have been read on the way."
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
 UPLOADS = {"/v1/batch", "/v1/batch/validate", "/v1/files"}
 _UPLOADED = re.compile(r"/t/[^/]+/uploads")  # by PUT: the body is the file
@@ -37,7 +39,21 @@ class Headers:
         response = self._get_response(request)
         for name, value in self.POLICY.items():
             response.setdefault(name, value)
+        if getattr(request, "signed_out", False):
+            response["Clear-Site-Data"] = '"storage"'  # nothing else is kept in a browser
         return response
+
+
+class Encrypted:
+    """With HTTPS=1 the API refuses what came in the clear, before its key is looked at."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if settings.HTTPS and request.path.startswith("/v1/") and not request.is_secure():
+            return errors.refuse(request, Refused(403, "https_required", IN_THE_CLEAR))
+        return self._get_response(request)
 
 
 class BoundedBodies:

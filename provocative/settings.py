@@ -46,6 +46,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "provocative.middleware.Encrypted",
     "provocative.middleware.Scoped",
     "provocative.middleware.RateHeaders",
     "provocative.middleware.BoundedBodies",
@@ -169,7 +170,8 @@ ALLAUTH_TRUSTED_PROXY_COUNT = int(HTTPS)  # whose X-Forwarded-For names the clie
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers themselves allow it on localhost alone
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
-SECURE_SSL_REDIRECT, SECURE_REDIRECT_EXEMPT = HTTPS, ["^healthz$", "^readyz$"]  # a balancer asks for these as it likes
+# a balancer asks for its two as it likes; programs are refused: who sends a key in the clear has to notice
+SECURE_SSL_REDIRECT, SECURE_REDIRECT_EXEMPT = HTTPS, ["^healthz$", "^readyz$", "^v1/"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 # HSTS for all subdomains, and for ever: they are the operator's to promise, at the proxy
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
@@ -187,6 +189,7 @@ CONTENT_SECURITY_POLICY = {
         "connect-src": [OURS],
         "form-action": [OURS],
         "base-uri": ["'none'"],
+        "object-src": ["'none'"],
         "frame-ancestors": ["'none'"],
     }
 }

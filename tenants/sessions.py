@@ -18,6 +18,12 @@ def begin(request: HttpRequest, **_: Any) -> None:
     request.session[BEGUN] = request.session[SEEN] = int(time.time())
 
 
+def ended(request: Any, **_: Any) -> None:
+    """Somebody has signed out: their browser is told so, by provocative/middleware.py."""
+    if request is not None:
+        request.signed_out = True
+
+
 def touch(request: HttpRequest) -> None:
     """Somebody did something; a page that asks by itself is nobody."""
     if "HX-Request" not in request.headers and time.time() - seen(request) > NOTED:

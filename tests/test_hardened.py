@@ -125,3 +125,9 @@ def test_the_console_wants_the_second_step_again(transactional_db: None, times: 
     aged(client, **times)
     answer = client.get("/admin/")
     assert answer.status_code == 302 and "/admin/login/" in answer["Location"]
+
+
+def test_who_signs_out_leaves_nothing_in_the_browser(member: Client) -> None:
+    answer = member.post("/account/logout/")
+    assert answer.headers["clear-site-data"] == '"storage"'
+    assert "clear-site-data" not in Client().get("/account/login/").headers

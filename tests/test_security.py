@@ -383,10 +383,17 @@ def test_cookies_are_secure_behind_tls(ada: User, settings: Any) -> None:
     assert client.cookies["sessionid"]["secure"] and client.cookies["csrftoken"]["secure"]
 
 
-def test_an_api_by_http_is_not_led_elsewhere(transactional_db: None) -> None:
+def test_an_api_by_http_is_not_led_elsewhere(owner: Person, settings: Any) -> None:
     """Whoever sends a key in the clear is to notice."""
-    assert Client().get("/v1/models").status_code == 401
-    assert not getattr(shipped, "SECURE_SSL_REDIRECT", False)
+    settings.HTTPS = settings.SECURE_SSL_REDIRECT = True
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    keyed = {"Authorization": f"Bearer {owner.key}"}
+    refused = Client().get("/v1/models", headers=keyed)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "https_required")
+    assert Client().get("/v1/models", headers=keyed | {"X-Forwarded-Proto": "https"}).status_code == 200
+    page = Client().get("/account/login/")
+    assert (page.status_code, page["Location"]) == (301, "https://testserver/account/login/")
+    assert Client().get("/healthz").status_code == 200
 
 
 def test_our_own_faults_say_nothing(
