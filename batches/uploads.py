@@ -21,6 +21,7 @@ MAX_LINES = 50_000
 TOO_MANY_LINES = f"A batch takes at most {MAX_LINES:,} lines. Split the file."
 PIECE = 256 * 1024  # bytes
 EMPTY = "The file has no line that is not blank."
+MOST_DIGITS = 100  # of a length, that are looked at: Python reads no number of thousands
 FORM_ROOM = 64 * 1024  # bytes of a request beside the file: boundaries and fields
 
 
@@ -113,9 +114,9 @@ def check_length(request: HttpRequest, room: int = FORM_ROOM) -> None:
     """Refuse by its headers alone a request that can't be taken, with `room` bytes beside its file: before its body is
     read."""
     length = request.META.get("CONTENT_LENGTH") or ""
-    if not length.isdigit():
+    if not (length.isascii() and length.isdigit()):
         raise Refused(411, "length_required", "Send the request with a Content-Length, not in chunks.")
-    if int(length) > MAX_BYTES + room:
+    if len(length) > MOST_DIGITS or int(length) > MAX_BYTES + room:
         raise too_large()
 
 

@@ -20,6 +20,7 @@ IN_THE_CLEAR = "This came unencrypted: use https, and take a new key, since this
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
 UPLOADS = {"/v1/batch", "/v1/batch/validate", "/v1/files"}
 _UPLOADED = re.compile(r"/t/[^/]+/uploads")  # by PUT: the body is the file
+_LENGTH = re.compile("[0-9]{1,100}")  # Python reads no number of thousands of digits
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
 
@@ -71,7 +72,7 @@ class BoundedBodies:
         chunked = "HTTP_TRANSFER_ENCODING" in request.META
         if length == "0" and not chunked:
             return self._get_response(request)
-        if not _takes_files(request) and (chunked or not length.isdigit() or int(length) > MAX_FORM):
+        if not _takes_files(request) and (chunked or not _LENGTH.fullmatch(length) or int(length) > MAX_FORM):
             message = CHUNKED if chunked else "This address takes no body of this size."
             return errors.refuse(request, Refused(413, "request_too_large", message))
         if not self._places.acquire(blocking=False):

@@ -147,6 +147,16 @@ def test_a_length_that_is_a_lie_stores_nothing(owner: Person, web_server: str, l
     assert not Batch.objects.exists()
 
 
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/batches"])
+@pytest.mark.parametrize("length", ["\u00b2", "9" * 5000])
+def test_digits_that_python_reads_no_number_from_are_refused(owner: Person, path: str, length: str) -> None:
+    """Our web server takes none of them; another one may."""
+    headers = {"Authorization": f"Bearer {owner.key}", "Content-Length": length}
+    answer = owner.client.post(path, {}, headers=headers)
+    assert answer.status_code in (411, 413), answer.content
+
+
 def stored() -> set[Path]:
     files = Path(os.environ["PROVOCATIVE_HOME"]) / "files" / "inputs"
     return {path for path in files.rglob("*") if path.is_file()}
