@@ -6,16 +6,17 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 PEERS := .venv-peers/.installed
 COMPAT := .venv-compat/.installed
+FUZZ := .venv-fuzz/.installed
 BROWSER := $(shell command -v chromium-headless-shell || command -v chromium)
 
 # The three parts of `make test` run beside each other and should take about as long. This one has those that a second
 # database can't change, and those that start services and browsers of their own, since they mostly wait.
-PROCESSES := tests/core tests/dashboard $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite upstream_faults adaptive poison verify_batch)
+PROCESSES := tests/core tests/dashboard tests/fuzz $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite upstream_faults adaptive poison verify_batch)
 
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres screenshots soak compat lint format bench clean
+.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres screenshots soak compat fuzz lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -79,6 +80,14 @@ $(COMPAT): tests/compat/requirements.txt | $(VENV)/bin/python
 
 compat: $(DEVELOPMENT) $(COMPAT) ## Drive inspect-ai and LiteLLM, unmodified, against the service
 	TEST_DATABASE=$${TEST_DATABASE:-sqlite} $(PYTHON) -m pytest -q -m compat -s tests/compat
+
+$(FUZZ): requirements.txt tests/fuzz/requirements.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/fuzz/requirements.txt
+	@touch $@
+
+fuzz: $(FUZZ) ## Fuzz what reads tenants' and upstreams' bytes for MINUTES (4); what breaks it stays in var/fuzz
+	.venv-fuzz/bin/python -m tests.fuzz --minutes $${MINUTES:-4}
 
 lint: $(DEVELOPMENT) ## Check style, types, imports, migrations
 	$(VENV)/bin/ruff check .
