@@ -4,6 +4,7 @@ A process of its own (`python -m tests.schemas`): pytest would rewrite all of sc
 writes what came of it.
 """
 
+import itertools
 import json
 import re
 import sys
@@ -55,13 +56,26 @@ def fresh_key(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.headers["Idempotency-Key"] = str(uuid4())
 
 
-def run(address: str, key: str, here: str, examples: int, **known: Any) -> dict[str, Any]:
-    """All phases over all operations: how many cases, what was answered, and what was not as described."""
+def run(
+    address: str, key: str, here: str, examples: int, roles: dict[str, Any] | None = None, **known: Any
+) -> dict[str, Any]:
+    """All phases over all operations: how many cases, what was answered, and what was not as described.
+
+    With `roles`, drawn cases alone, each sent by the next role: {name: {"key", "refused": status or None, "may": words}};
+    `secrets` are the ids that no answer to them may have.
+    """
+    secrets = known.pop("secrets", [])
 
     def filter_case(context: Any, case: Any) -> bool:
         return possible(case, here)
 
-    config = schemathesis.Config.from_dict(_configuration(key, examples) | known)
+    configuration = _configuration(key, examples) | known
+    if roles:
+        _take_turns(roles, secrets)
+        del configuration["headers"]
+        configuration["checks"] |= {"role": {"enabled": True}, "positive_data_acceptance": {"enabled": False}}
+        configuration["phases"] |= {"examples": {"enabled": False}, "coverage": {"enabled": False}}
+    config = schemathesis.Config.from_dict(configuration)
     schema = schemathesis.openapi.from_url(address, config=config)
     schema.hook(filter_case)
     phases: Counter[str] = Counter()
@@ -80,6 +94,29 @@ def run(address: str, key: str, here: str, examples: int, **known: Any) -> dict[
                 faults.update(_faults(event))
     answered = dict(sorted(statuses.items()))
     return {"cases": phases.total(), "phases": phases, "statuses": answered, "faults": sorted(faults)}
+
+
+def _take_turns(roles: dict[str, Any], secrets: list[str]) -> None:
+    """Send each case by the next role, and look whether it was answered what that role may hear."""
+    turns = itertools.cycle(roles)
+
+    @schemathesis.hook("before_call")
+    def turn(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+        key = roles[next(turns)]["key"]
+        case.headers["Authorization"] = f"Bearer {key}".strip()
+
+    @schemathesis.check
+    def role(context: Any, response: Any, case: Any) -> None:
+        sent = response.request.headers["Authorization"].removeprefix("Bearer").strip()
+        name = next(name for name, each in roles.items() if each["key"] == sent)
+        asked = f"{response.request.url} {response.request.body!r}"
+        seen = [secret for secret in secrets if secret in response.text and secret not in asked]
+        assert not seen, f"{name} was told {seen}"
+        word = "read" if case.method.upper() in {"GET", "HEAD"} else "write"
+        status, refused = response.status_code, roles[name]["refused"]
+        if case.operation.definition.raw.get("security", True):
+            assert refused is None or status in {refused, 411, 413}, f"{name} was answered {status}"
+            assert status >= 400 or word in roles[name]["may"].split(), f"{name} was answered {status}"
 
 
 def _configuration(key: str, examples: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,13 +14,16 @@ from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 from drf_spectacular.validation import validate_schema
 
 from batches.api import serializers
 from batches.api.openapi import errors, generator
 from provocative.urls import urlpatterns
+from tenants import keys
+from tenants.models import ApiKey
 from tests import documented, hooks
-from tests.conftest import Person, seal
+from tests.conftest import Person, person, seal
 from tests.receiver import Receiver
 from tests.test_invoices import invoiced
 from tests.witness import Witness, request_line
@@ -208,6 +212,53 @@ class Known:
         }
 
 
+def roles_of(owner: Person, outsider: Person) -> dict[str, dict[str, Any]]:
+    """Everybody who should not hear of what the owner has: their key, how each is refused, and what each may do."""
+    past = timezone.now() - timedelta(seconds=1)
+    revoked, expired = keys.create(outsider.tenant)[1], keys.create(outsider.tenant, expires_at=past)[1]
+    ApiKey.objects.filter(digest=keys.digest(revoked)).update(revoked_at=past)
+    refused = {
+        "no key": "",
+        "malformed": owner.key[:-1],
+        "unknown": keys.generate(),
+        "revoked": revoked,
+        "expired": expired,
+    }
+    found: dict[str, dict[str, Any]] = {name: {"key": key, "refused": 401, "may": ""} for name, key in refused.items()}
+    for scopes in (["batch:read"], ["batch:write"], ["batch:read", "batch:write"], []):
+        may = " ".join(scopes).replace("batch:", "")
+        key = keys.create(outsider.tenant, scopes=tuple(scopes))[1]
+        found[f"foreign, {may or 'no'} scope"] = {"key": key, "refused": None, "may": may}
+    suspended = person("suspended", suspended=True, requests_per_minute=10**6).key
+    return found | {"suspended": {"key": suspended, "refused": 403, "may": ""}}
+
+
+@pytest.mark.parametrize("examples", [1, pytest.param(150, marks=pytest.mark.soak)])
+def test_nobody_else_hears_of_what_the_owner_has(
+    owner: Person, outsider: Person, web_server: str, witness: Witness, receiver: Receiver, work: Callable[..., None],
+    examples: int,
+) -> None:  # fmt: skip
+    type(owner.tenant).objects.update(plan="reserved", requests_per_minute=1_000_000)
+    known = Known(owner, receiver, work)
+    ids = [*known.endpoints, *known.batches, *known.files, *known.invoices, *known.deliveries, owner.tenant.public_id]
+    roles = roles_of(owner, outsider)
+    asked = {"roles": roles, "secrets": ids, "key": "", "examples": examples, "here": HERE}
+    seen = asked_by_schemathesis({"address": f"{web_server}{ADDRESS}", **asked, **known.drawn()})
+    print(f"\nschemathesis by {len(roles)} roles: {seen['cases']} cases, answered {seen['statuses']}")
+    assert not seen["faults"], "\n\n".join(seen["faults"])
+    assert {"401", "403", "404"} <= set(seen["statuses"])
+
+
+def asked_by_schemathesis(asked: dict[str, Any]) -> Any:
+    """What came of it, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.schemas"], input=json.dumps(asked), cwd=settings.BASE_DIR, capture_output=True,
+        text=True, env={**os.environ, "NO_PROXY": "127.0.0.1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads(done.stdout)
+
+
 @pytest.mark.sqlite_only  # what is sent and what is answered know no database
 @pytest.mark.parametrize("examples", [1, pytest.param(150, marks=pytest.mark.soak)])
 def test_the_server_answers_as_described(
@@ -217,12 +268,7 @@ def test_the_server_answers_as_described(
     type(owner.tenant).objects.update(plan="reserved", requests_per_minute=1_000_000)
     known = Known(owner, receiver, work).drawn()
     asked = {"address": f"{web_server}{ADDRESS}", "key": owner.key, "examples": examples, "here": HERE, **known}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.schemas"], input=json.dumps(asked), cwd=settings.BASE_DIR, capture_output=True,
-        text=True, env={**os.environ, "NO_PROXY": "127.0.0.1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-5000:]
-    seen = json.loads(done.stdout)
+    seen = asked_by_schemathesis(asked)
     print(f"\nschemathesis: {seen['cases']} cases {seen['phases']}, answered {seen['statuses']}")
     assert not seen["faults"], "\n\n".join(seen["faults"])
     assert seen["cases"] > 20 * len(described["paths"])
