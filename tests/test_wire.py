@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -93,6 +94,22 @@ def test_a_reset_on_a_fresh_connection_counts(server: Witness) -> None:
     server.reset()
     assert posts(server.base_url, body("reset")) == [Answer(0, b"", error="upstream_unreachable")]
     assert len(server.log()) == 1
+
+
+def test_what_stands_behind_an_answer_is_not_the_next_one(server: Witness) -> None:
+    """Also when it begins in the same packet and would end in the next request's time."""
+    connections = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await take(reader)
+            writer.write(OK + b"HTTP/1.1 200 OK\r\nContent-Le")
+            await take(reader)
+            writer.write(b'ngth: 11\r\n\r\n{"wrong":1}')
+
+    assert [answer.body for answer in scripted(answer, b"{}", b"{}")] == [b"{}", b"{}"]
+    assert len(connections) == 2
 
 
 def test_what_was_connected_too_late_is_not_sent(server: Witness) -> None:

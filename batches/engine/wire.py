@@ -98,6 +98,10 @@ class Connection(asyncio.Protocol):
 
     # --- what the parser calls -------------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self._waiter is None:  # a second answer begins behind the first: its end would be taken for the next one
+            self.close()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
         if name == b"content-encoding":
