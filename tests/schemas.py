@@ -110,8 +110,13 @@ def _take_turns(roles: dict[str, Any], secrets: list[str]) -> None:
         sent = response.request.headers["Authorization"].removeprefix("Bearer").strip()
         name = next(name for name, each in roles.items() if each["key"] == sent)
         asked = f"{response.request.url} {response.request.body!r}"
-        seen = [secret for secret in secrets if secret in response.text and secret not in asked]
+        told = response.content.decode(errors="replace")
+        seen = [secret for secret in secrets if secret in told and secret not in asked]
         assert not seen, f"{name} was told {seen}"
+        path = response.request.url.partition("?")[0]
+        assert response.status_code >= 400 or not any(secret in path for secret in secrets), (
+            f"{name} was let in at {path}"
+        )
         word = "read" if case.method.upper() in {"GET", "HEAD"} else "write"
         status, refused = response.status_code, roles[name]["refused"]
         if case.operation.definition.raw.get("security", True):

@@ -34,7 +34,7 @@ def damaged(draw: st.DrawFn, found: Target) -> bytes:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_damage_makes_no_difference(name: str, data: st.DataObject) -> None:
     content = data.draw(st.composite(damaged)(known(name)))
