@@ -314,3 +314,10 @@ def test_the_walk_through(service: Service, tmp_path: Path) -> None:
         reader.waits_for("in_progress", look)
         assert json.loads(reader.runs(cancel))["id"] == reader.batch
         reader.waits_for("cancelled", look)
+
+
+def test_the_tests_that_the_threat_model_names_are_there() -> None:
+    named = re.findall(r"[\w/]*test_\w+\.py|tests/(?:core|fuzz|dashboard)\b", text("SECURITY.md"))
+    paths = [name if "/" in name else f"tests/{name}" for name in named]
+    assert len(paths) > 25
+    assert [path for path in paths if not (ROOT / path).exists()] == []
