@@ -9,7 +9,7 @@ from functools import partial
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from batches import idempotency, keeping, objects
+from batches import forgetting, idempotency, keeping, objects
 from batches.core.states import ACTIVE, RUN
 from batches.idempotency import Attempt
 from batches.models import Batch, File
@@ -21,7 +21,6 @@ from tenants.models import Tenant
 log = logging.getLogger(__name__)
 
 MAX_FILENAME = 255  # characters
-EXPIRED_AT_ONCE = 100  # files a sweep
 UNSEALED = Q(status__in=RUN, receipts_file=None)  # batches whose input is still to be read
 
 
@@ -133,14 +132,7 @@ def delete(tenant: Tenant, file_id: str) -> File:
     return file
 
 
-def expire() -> None:
-    """Remove files whose time is over, but for those in use."""
-    late = File.objects.filter(~_used(), deleted_at=None, expires_at__lte=clock.now())
-    for file in late[:EXPIRED_AT_ONCE]:
-        remove(file)
-
-
-def _used() -> Exists:
+def used() -> Exists:
     """By a batch that has not ended, as its input or output."""
     named = Q(input_file=OuterRef("pk")) | Q(output_file=OuterRef("pk"))
     return Exists(Batch.objects.filter(named, status__in=ACTIVE))
@@ -152,11 +144,12 @@ def remove(file: File) -> bool:
     done: `let_go`."""
     with transaction.atomic():
         locked = File.objects.select_for_update(no_key=True).filter(pk=file.pk, deleted_at=None)
-        if locked.first() is None or File.objects.filter(_used(), pk=file.pk).exists():
+        if locked.first() is None or File.objects.filter(used(), pk=file.pk).exists():
             return False
         whole = Batch.objects.filter(Q(output_file=file) | Q(error_file=file)).values("results_file")
         gone = list(File.objects.filter(Q(pk=file.pk) | Q(pk__in=whole), deleted_at=None))
         File.objects.filter(pk__in=[each.pk for each in gone]).update(deleted_at=clock.now())
+        forgetting.quotes(file)
         keys = [let_go(each) for each in gone]
         idempotency.forget(file.tenant_id, file.public_id)
         for key in keys:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.db.models import Exists, OuterRef, Q
 
-from batches import alerting, expecting, files, idempotency, lifecycle, results, tasks
+from batches import alerting, expecting, files, idempotency, late, lifecycle, results, tasks
 from batches.core import caps, states
 from batches.core.states import Status
 from batches.engine import leases
@@ -99,7 +99,7 @@ def _tidy() -> None:
     leftovers = Slice.objects.filter(batch=OuterRef("pk"))
     for pk in Batch.objects.filter(Exists(leftovers), status__in=states.TERMINAL).values_list("pk", flat=True)[:20]:
         results.drop_scaffolding(pk)
-    files.expire()
+    late.remove()
     idempotency.prune()
     tasks.prune(clock.now() - FAILURES_KEPT)
     deliveries.prune()

@@ -51,7 +51,9 @@ class File(models.Model):
             models.Index(fields=["created_at"], name="file_age"),
             models.Index(fields=["tenant", "bytes"], name="file_stored", condition=Q(deleted_at=None)),
             models.Index(
-                fields=["expires_at"], name="file_expiring", condition=Q(expires_at__isnull=False, deleted_at=None)
+                fields=["tenant", "expires_at"],
+                name="file_late",
+                condition=Q(expires_at__isnull=False, deleted_at=None),
             ),
         ]
 
@@ -167,6 +169,7 @@ class Batch(models.Model):
             models.Index(fields=["status", "id"], name="batch_active", condition=Q(status__in=ACTIVE)),
             models.Index(fields=["status", "ended_at"], name="batch_unsealed", condition=Q(receipts_file=None)),
             models.Index(fields=["status", "id"], name="batch_undelivered", condition=Q(status__in=UNDELIVERED)),
+            models.Index(fields=["receipts_file"], name="batch_receipts", condition=Q(receipts_file__isnull=False)),
             models.Index(fields=["id"], name="batch_missed", condition=Q(sla_met=False)),
         ]
 

@@ -13,7 +13,7 @@ from django.shortcuts import render
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
-from batches import metering
+from batches import keeping, metering
 from batches.metering import MEASURES
 from batches.web import charting
 from batches.web.charting import Part
@@ -52,6 +52,7 @@ def usage(request: HttpRequest, seat: Seat) -> HttpResponse:
     today = metering.today()
     by = request.GET.get("by", "day")
     context: dict[str, Any] = {"by": by if by in BY else "day", "metrics": charting.METRICS}
+    context["stored"] = keeping.stored(seat.tenant.pk)
     try:
         first, last = _span(request, today)
     except Refused as refused:

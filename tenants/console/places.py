@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
 
 from tenants import admission, retention, trail
@@ -92,8 +92,8 @@ class TenantAdmin(auditing.AuditedPlaces, Plain):
     list_filter = ("plan", "suspended", "created_at")
     search_fields = ("name", "public_id__exact")
     search_help_text = "A part of the name, or the whole id."
-    fields = (*TenantForm.Meta.fields, "suspended", "public_id", "created_at")
-    readonly_fields = ("suspended", "public_id", "created_at")
+    fields = (*TenantForm.Meta.fields, "stored", "suspended", "public_id", "created_at")
+    readonly_fields = ("stored", "suspended", "public_id", "created_at")
     inlines = (MembershipInline,)
     actions = (suspend, resume)
 
@@ -113,6 +113,12 @@ class TenantAdmin(auditing.AuditedPlaces, Plain):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Its batches and its ledger stay: suspend it instead."""
         return False
+
+    @admin.display(description="stored")
+    def stored(self, tenant: Tenant) -> str:
+        there = tenant.files.filter(deleted_at=None).aggregate(bytes=Sum("bytes")) if tenant.pk else {}
+        used = there.get("bytes") or 0
+        return f"{used:,} bytes of at most {tenant.stored_limit:,}; days that files are kept: {tenant.retention.days}"
 
     @admin.display(description="active batches at most")
     def limit(self, tenant: Tenant) -> str:

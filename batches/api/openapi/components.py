@@ -193,7 +193,7 @@ FILE = record(
     purpose=PURPOSE,
     status=text("`uploaded`: the output of a batch that runs.", enum=["processed", "uploaded"]),
     status_details={"type": "null"},
-    expires_at=maybe(moment(), "When it is deleted; null: it is kept."),
+    expires_at=maybe(moment(), "When it is deleted; null: it is still being written."),
 )
 
 DELETED_FILE = record("A file that is gone.", id=FILE_ID, object=constant("file"), deleted=constant(True))

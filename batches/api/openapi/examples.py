@@ -77,7 +77,7 @@ FILE = {
     "purpose": "batch",
     "status": "processed",
     "status_details": None,
-    "expires_at": None,
+    "expires_at": 1798137816,
 }
 DELIVERED = {
     "id": "resp_a35b98fec4b22cc255c0f6c4",

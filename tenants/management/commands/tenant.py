@@ -28,6 +28,8 @@ class Command(VerbCommand):
         create.add_argument("name")
         create.add_argument("--plan", choices=Tenant.Plan.values, default=Tenant.Plan.SHARED)
         create.add_argument("--batch-limit", type=whole_number(0), help="Active batches; absent: the plan's limit.")
+        create.add_argument("--retention-days", type=_some_days, help="That its files are kept; absent: 30.")
+        create.add_argument("--storage-limit", type=whole_number(0, MOST), help="Bytes of its files; absent: 100 GiB.")
         change = self.verb("set", self.change, "Change a tenant; what is not named stays.")
         change.add_argument("name")
         change.add_argument("--plan", choices=Tenant.Plan.values)
@@ -45,17 +47,17 @@ class Command(VerbCommand):
         _add_suspension(change)
         self.verb("list", self.show, "Print every tenant.")
 
-    def create(self, name: str, plan: str, batch_limit: int | None) -> None:
+    def create(self, name: str, **columns: Any) -> None:
         if not name.strip() or len(name) > NAME_LENGTH or not name.isprintable():
             raise CommandError(f"A tenant's name has 1 to {NAME_LENGTH} printable characters.")
         try:
             with transaction.atomic():
-                tenant = Tenant.objects.create(name=name, plan=plan, batch_limit=batch_limit)
-                trail.record(tenant, trail.OPERATOR, "tenant.created", name, plan=plan, batch_limit=batch_limit)
+                tenant = Tenant.objects.create(name=name, **columns)
+                trail.record(tenant, trail.OPERATOR, "tenant.created", name, **columns)
                 _, key = keys.issue(tenant, trail.OPERATOR)
         except IntegrityError:
             raise CommandError(f"There is a tenant {name!r} already: `key create` makes it another key.") from None
-        self.say({"tenant": name, "api_key": key, "plan": plan, "batch_limit": tenant.active_batch_limit})
+        self.say({"tenant": name, "api_key": key, "plan": tenant.plan, "batch_limit": tenant.active_batch_limit})
 
     def change(self, name: str, **wanted: Any) -> None:
         changes = {field: value for field, value in wanted.items() if value is not None}
@@ -92,7 +94,11 @@ def _big(text: str) -> int | str:
 
 
 def _days(text: str) -> int | str:
-    return text if text == "none" else whole_number(1, LONGEST_RETENTION + 1)(text)
+    return text if text == "none" else _some_days(text)
+
+
+def _some_days(text: str) -> int:
+    return whole_number(1, LONGEST_RETENTION + 1)(text)
 
 
 def _rate(text: str) -> int | str:
