@@ -115,3 +115,10 @@ def test_every_part_is_pinned() -> None:
     for path in ROOT.glob("requirements*.txt"):
         lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
         assert all(re.fullmatch(r"(-r .+|[\w.\[\],-]+==[\w.]+)", line) for line in lines if line), path
+
+
+def test_the_page_counts_itself() -> None:
+    page = (ROOT / "docs/security/asvs.md").read_text()
+    rows = {part.partition("\n")[0]: len(re.findall(r"^\| V\d", part, re.MULTILINE)) for part in page.split("\n## ")}
+    said = re.search(r"(\d+) are met, (\d+) do not apply,\s(\d+) are", page)
+    assert said and list(map(int, said.groups())) == [rows["Met"], rows["Does not apply"], rows["Not met"]]

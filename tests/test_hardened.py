@@ -29,6 +29,39 @@ def test_djangos_own_check_for_deployment_has_nothing_to_say() -> None:
     assert (done.returncode, done.stdout) == (0, "System check identified no issues (2 silenced).\n"), done.stderr
 
 
+BEHIND_TLS = """
+import django; django.setup()
+from django.test import Client
+answer = Client().get("/account/login/", secure=True)
+cookie = answer.cookies["__Host-csrftoken"]
+print(answer.status_code, answer["Strict-Transport-Security"], list(answer.cookies), cookie["secure"], cookie["path"],
+      repr(cookie["domain"]))
+from django.conf import settings
+print(settings.SESSION_COOKIE_NAME, settings.SESSION_COOKIE_SECURE, settings.SESSION_COOKIE_DOMAIN)
+"""
+
+
+def test_cookies_are_of_this_host_alone(transactional_db: None) -> None:
+    """With HTTPS=1, which tests run without: so in a process of its own."""
+    environ = os.environ | {
+        "HTTPS": "1",
+        "DJANGO_SETTINGS_MODULE": "provocative.settings",
+        "ALLOWED_HOSTS": "testserver",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", BEHIND_TLS],
+        cwd=settings.BASE_DIR,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == [
+        "200 max-age=31536000 ['__Host-csrftoken'] True / ''",
+        "__Host-sessionid True None",
+    ], done.stderr
+
+
 ALWAYS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -79,7 +112,7 @@ def test_every_answer_says_what_browsers_may_do(owner: Person, member: Client, w
     for kind, answer in found.items():
         assert {name: answer.headers.get(name) for name in ALWAYS} == ALWAYS, kind
         policy = answer.headers.get("content-security-policy", "")
-        assert "default-src 'none'" in policy and "unsafe" not in policy, kind
+        assert "default-src 'none'" in policy and "object-src 'none'" in policy and "unsafe" not in policy, kind
         assert ("no-store" in answer.headers["cache-control"]) != (kind == "static"), kind
         assert "server" not in answer.headers, kind
 
