@@ -55,7 +55,8 @@ run: $(RUNTIME) ## Serve in the foreground, with the embedded model
 	$(PYTHON) manage.py up
 
 test: $(DEVELOPMENT) browser ## Run all tests, on SQLite and on a PostgreSQL that pip brought
-	@$(MAKE) --jobs 3 --output-sync=target --keep-going test-processes test-sqlite test-postgres
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; export TEST_MIGRATED="$$folder"; \
+		$(MAKE) --jobs 3 --output-sync=target --keep-going test-processes test-sqlite test-postgres
 
 test-processes: $(DEVELOPMENT)
 	TEST_DATABASE=sqlite $(PYTHON) -m pytest -q $(PROCESSES)

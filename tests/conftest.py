@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from billing import tasks as billing_tasks
 from billing.models import Invoice, Price
 from tenants import keys, scope, transfers
 from tenants.models import Tenant
-from tests import documented, environment, fakestripe
+from tests import documented, environment, fakestripe, service
 from tests.fakestripe import FakeStripe
 from tests.receiver import Receiver
 from tests.threads import ThreadPoolExecutor
@@ -40,9 +41,23 @@ scope.settle_every()
 
 
 @pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """SQLite's is a copy of what is migrated already; what a migration lacks there is made up for."""
+    return environment.DATABASE == "sqlite"
+
+
+@pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
     if environment.DATABASE == "sqlite":
-        settings.DATABASES["default"]["TEST"]["NAME"] = str(environment.HOME / "test.sqlite3")
+        name = settings.DATABASES["default"]["TEST"]["NAME"] = str(environment.HOME / "test.sqlite3")
+        shutil.copy(service.migrated(), name)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    if environment.DATABASE == "postgres":
+        with django_db_blocker.unblock():
+            service.keep_template()
 
 
 # always the same, as the migrations leave them

@@ -1,5 +1,6 @@
 """The whole service as an operator runs it: `manage.py up` in processes of its own, seen only from outside."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -18,26 +19,44 @@ from urllib.parse import quote
 
 import httpx
 import psycopg
+from django.db import connection
 
 from tests import environment
 
 ROOT = Path(__file__).resolve().parent.parent
+SERVER = environment.HOME / "pg"  # where the tests' PostgreSQL has its socket
+TEMPLATE = "migrated"  # a database in it; where there is none, `up` migrates
 
 
 @cache
 def migrated() -> Path:
-    """A SQLite database as `up` leaves an empty one: to migrate each anew takes many seconds."""
-    home = environment.HOME / "migrated"
-    environ = {**os.environ, "PROVOCATIVE_HOME": str(home)}
+    """A SQLite database as `up` leaves an empty one: to migrate each anew takes many seconds of a processor.
+
+    Made by the first who needs it, for all the parts of one `make test`, which names a new folder for it.
+    """
+    home = Path(os.environ.get("TEST_MIGRATED") or environment.HOME / "migrated")
+    home.mkdir(exist_ok=True)
+    whole, environ = home / "whole", {**os.environ, "PROVOCATIVE_HOME": str(home)}
     environ.pop("DATABASE_URL", None)
-    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=environ, check=True)
+    with open(home / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=environ, check=True)
+            whole.touch()
     return home / "provocative.sqlite3"
+
+
+def keep_template() -> None:
+    """The same of PostgreSQL: the tests' own database is copied before anybody is in it."""
+    connection.close()
+    with psycopg.connect(f"host={SERVER} user=postgres", autocommit=True) as server:
+        server.execute(f'CREATE DATABASE {TEMPLATE} TEMPLATE "{connection.settings_dict["NAME"]}"')
 
 
 class Service:
     """One `up` with a home and a database of its own."""
 
-    def __init__(self, *options: str, name: str = "service", server: Path = environment.HOME / "pg") -> None:
+    def __init__(self, *options: str, name: str = "service", server: Path = SERVER) -> None:
         self.home = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=environment.HOME))
         self.options = options or ("--no-model",)
         self.environ = {**os.environ, "PROVOCATIVE_HOME": str(self.home), "LOG_LEVEL": "WARNING"}
@@ -53,9 +72,11 @@ class Service:
 
     def _create_database(self, name: str) -> None:
         self._dsn = f"host={self.server} user=postgres dbname={name}"
-        with psycopg.connect(f"host={self.server} user=postgres", autocommit=True) as connection:
-            connection.execute(environment.ROLE)
-            connection.execute(f'CREATE DATABASE "{name}" OWNER provocative')
+        with psycopg.connect(f"host={self.server} user=postgres", autocommit=True) as server:
+            server.execute(environment.ROLE)
+            known = server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (TEMPLATE,)).fetchone()
+            template = TEMPLATE if known else "template1"
+            server.execute(f'CREATE DATABASE "{name}" OWNER provocative TEMPLATE {template}')
         self.environ["DATABASE_URL"] = f"postgres://provocative@{quote(str(self.server), safe='')}/{quote(name)}"
 
     # --- the operator's hands ---------------------------------------------------------------------------------------
@@ -153,7 +174,7 @@ class Service:
 
 
 @contextmanager
-def running(*options: str, server: Path = environment.HOME / "pg") -> Iterator[Service]:
+def running(*options: str, server: Path = SERVER) -> Iterator[Service]:
     """A service that is up."""
     service = Service(*options, server=server)
     try:
