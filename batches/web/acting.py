@@ -67,7 +67,7 @@ def retry(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
 
 
 @require_POST
-@seat(Role.MEMBER)
+@seat(Role.MEMBER, active=True)
 def erase(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
     """Delete the data of an ended batch: also of a suspended tenant, whose data it still is."""
     found = watching.batch(seat.tenant, batch_id)
