@@ -3,7 +3,9 @@
 Each is on the operators' trail in its own transaction. A key is taken and never shown, there neither.
 """
 
+import socket
 from datetime import datetime
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +20,14 @@ from tenants import clock, trail
 ADDRESS_CURE = "write http://HOST:PORT/v1, the address that the server's OpenAI clients use, ending in /v1."
 KNOWN = "This model is known at this address already."
 TEXTS = ("model", "base_url", "upstream_model")
+
+
+NO_MODEL_CURE = (
+    "this is where a cloud tells a machine its secrets, or a link-local address: no model server is there. "
+    "Write an address of the network, or a name."
+)
+METADATA_NAMES = {"metadata.google.internal", "metadata", "instance-data"}
+METADATA_NETWORKS = [ip_network(text) for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128")]
 
 
 class Known(Exception):
@@ -38,7 +48,23 @@ def address(text: str) -> str:
         valid = False
     if not valid or not url.isprintable() or set(url) & set(" ?#@\\") or not url.endswith("/v1"):  # @: of a password
         raise ValueError(f"{text!r} is no upstream's address: {ADDRESS_CURE}")
+    if _is_metadata(parts.hostname or ""):
+        raise ValueError(f"{text!r} can't be an upstream: {NO_MODEL_CURE}")
     return url
+
+
+def _is_metadata(host: str) -> bool:
+    """Whether it is a cloud's metadata service or link-local, as it is written: what a name leads to, nobody knows."""
+    host = host.rstrip(".").partition("%")[0]
+    try:
+        found = ip_address(host)
+    except ValueError:
+        try:
+            found = ip_address(socket.inet_aton(host))  # 2852039166, 0xa9fea9fe, 169.254.43518
+        except (OSError, UnicodeError):
+            return host in METADATA_NAMES
+    found = (isinstance(found, IPv6Address) and found.ipv4_mapped) or found
+    return any(found in network for network in METADATA_NETWORKS)
 
 
 def is_name(text: str) -> bool:

@@ -6,7 +6,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from tenants import keys, scope, throttling
+from tenants import keys, scope, strangers, throttling
 from tenants.buckets import Allowance
 from tenants.errors import Refused
 from tenants.models import ApiKey, Tenant
@@ -20,18 +20,13 @@ class BearerKey(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Tenant, ApiKey]:
         scheme, _, key = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
-            raise Refused(
-                401,
-                "missing_api_key",
-                "Send your key in the header Authorization: Bearer pk-prov-….",
-                headers=CHALLENGE,
-            )
+            cure = "Send your key in the header Authorization: Bearer pk-prov-…."
+            raise strangers.counted(request._request, Refused(401, "missing_api_key", cure, headers=CHALLENGE))
         with scope.every():
             row = keys.find(key.strip())
         if row is None:
-            raise Refused(
-                401, "invalid_api_key", "This API key is malformed, unknown, revoked or expired.", headers=CHALLENGE
-            )
+            fault = "This API key is malformed, unknown, revoked or expired."
+            raise strangers.counted(request._request, Refused(401, "invalid_api_key", fault, headers=CHALLENGE))
         scope.settle(row.tenant_id)
         allowance = throttling.count(row.pk, row.tenant.request_limit)
         request._request.allowance = allowance  # type: ignore[attr-defined]  # its headers: provocative/middleware.py

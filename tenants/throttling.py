@@ -5,7 +5,7 @@ No query, and no limit over several web processes: each counts its own. docs/dec
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from tenants import buckets
 from tenants.buckets import PERIOD, SECOND, Allowance
@@ -15,24 +15,34 @@ MILLISECOND = SECOND // 1000
 
 
 class Throttle:
-    """The buckets that are not full: at most one for each key that was used in the last two minutes."""
+    """The buckets that are not full: at most one for each key that was used in the last two minutes.
 
-    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        self._full_at: dict[int, int] = {}  # by key
+    With `most`, no more than so many: those that were used last.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns, most: int | None = None) -> None:
+        self._clock, self._most, self._lock = clock, most, threading.Lock()
+        self._full_at: dict[Hashable, int] = {}  # by key, the one that was used last at the end
         self._swept_at = clock()
 
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def take(self, key: int, limit: int) -> Allowance:
+    def clear(self) -> None:
+        """All are full again."""
+        with self._lock:
+            self._full_at.clear()
+
+    def take(self, key: Hashable, limit: int) -> Allowance:
         """Count one request of `key`, at `limit` a minute."""
         with self._lock:
             now = self._clock()
             if now - self._swept_at >= PERIOD:
                 self._swept_at = now
                 self._full_at = {kept: full_at for kept, full_at in self._full_at.items() if full_at > now}
-            self._full_at[key], allowance = buckets.take(self._full_at.get(key, now), now, limit)
+            self._full_at[key], allowance = buckets.take(self._full_at.pop(key, now), now, limit)
+            if self._most is not None and len(self._full_at) > self._most:
+                del self._full_at[next(iter(self._full_at))]
         return allowance
 
 

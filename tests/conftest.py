@@ -28,7 +28,7 @@ from batches.engine import runner
 from batches.models import Batch, Upstream
 from billing import tasks as billing_tasks
 from billing.models import Invoice, Price
-from tenants import keys, scope, transfers
+from tenants import keys, scope, strangers, transfers
 from tenants.models import Tenant
 from tests import documented, environment, fakestripe, service
 from tests.fakestripe import FakeStripe
@@ -87,6 +87,7 @@ def quick_flush() -> Iterator[None]:
 def empty() -> None:
     """What Django's flush does, but for the tables in KEPT; on PostgreSQL in one statement. And forget attempts."""
     cache.clear()
+    strangers.failures.clear()
     tables = sorted(set(connection.introspection.django_table_names()) - KEPT)
     if connection.vendor == "sqlite":
         with unprotected():

@@ -16,7 +16,10 @@ EVERY = {
     "unsupported_parameter", "duplicate_parameter", "malformed_request", "host_not_allowed", "method_not_allowed",
     "request_too_large", "too_many_transfers", "https_required", "server_error",
 }  # fmt: skip
-KEYED = {"missing_api_key", "invalid_api_key", "insufficient_scope", "tenant_suspended", "rate_limit_exceeded"}
+KEYED = {
+    "missing_api_key", "invalid_api_key", "too_many_bad_keys", "insufficient_scope", "tenant_suspended",
+    "rate_limit_exceeded",
+}  # fmt: skip
 ONCE = {"invalid_idempotency_key", "idempotency_key_in_use", "idempotency_key_reused"}
 WITH_PATH = {"not_found"}
 WITH_BODY = {"unsupported_media_type"}
