@@ -10,7 +10,7 @@ from django.core.exceptions import (
     SuspiciousOperation,
     TooManyFilesSent,
 )
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.template.loader import render_to_string
 from rest_framework import exceptions as drf
@@ -21,7 +21,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches.core.requests import ENDPOINTS
-from tenants.errors import Refused
+from tenants.errors import Refused, too_slow
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def body(refused: Refused) -> dict[str, Any]:
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler: everything known becomes the error body, the rest goes on to `server_error`."""
-    refused = _translate(error)
+    refused = too_slow() if isinstance(error, UnreadablePostError) else _translate(error)
     if refused is None:
         return None
     note(context["request"], refused)

@@ -7,12 +7,20 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from django.conf import settings
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    StreamingHttpResponse,
+    UnreadablePostError,
+)
 
 from provocative import errors
+from provocative.bodies import Body
 from provocative.logs import current
 from tenants import scope, throttling
-from tenants.errors import Refused, busy
+from tenants.errors import Refused, busy, too_slow
 
 BODIES = 48  # requests with a body at once
 CHUNKED = "This address takes no body whose size is not known: send it with a Content-Length, not in chunks."
@@ -77,10 +85,14 @@ class BoundedBodies:
             return errors.refuse(request, Refused(413, "request_too_large", message))
         if not self._places.acquire(blocking=False):
             return errors.refuse(request, busy())
+        body = request.META.get("wsgi.input")
         try:
-            return self._get_response(request)
+            response = self._get_response(request)
         finally:
             self._places.release()
+        if isinstance(body, Body) and body.slow:  # whatever was made of it: Django's CSRF check takes it for no token
+            return errors.refuse(request, too_slow())
+        return response
 
 
 def _takes_files(request: HttpRequest) -> bool:
@@ -113,6 +125,8 @@ class RefusedPages:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Django's own hook: None lets it go on to the next one."""
+        if isinstance(error, UnreadablePostError):
+            error = too_slow()
         if not isinstance(error, Refused):
             return None
         errors.note(request, error)

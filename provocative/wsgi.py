@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.wsgi import get_wsgi_application
 
+from provocative.bodies import Body
 from provocative.processes import die_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "provocative.settings")
@@ -27,6 +28,9 @@ def plain_content_type(header: str) -> str:
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     if "CONTENT_TYPE" in environ:
         environ["CONTENT_TYPE"] = plain_content_type(environ["CONTENT_TYPE"])
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length.isdecimal() and length.isascii():  # without one, nothing is read
+        environ["wsgi.input"] = Body(environ["wsgi.input"], int(length), environ.get("REMOTE_ADDR", ""))
     return _django(environ, start_response)
 
 

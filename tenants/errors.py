@@ -39,3 +39,13 @@ def busy() -> Refused:
         "Too many uploads or downloads run at once: try again in a moment.",
         headers={"Retry-After": "5"},
     )
+
+
+def too_slow() -> Refused:
+    """A body that does not come: the answer is the connection's last."""
+    return Refused(
+        408,
+        "request_timeout",
+        "The request's body came too slowly, or not at all: send it again, over a better connection.",
+        headers={"Connection": "close"},
+    )

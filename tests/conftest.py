@@ -305,10 +305,10 @@ def web_server(django_db_setup: None) -> Iterator[str]:
 
 
 @contextmanager
-def serving(**variables: str) -> Iterator[str]:
+def serving(application: str = "provocative.wsgi:application", /, **variables: str) -> Iterator[str]:
     """The same, told something else by its environment."""
     port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "provocative.wsgi:application", "--no-ws"]
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", application, "--no-ws"]
     command += [
         "--host",
         "127.0.0.1",

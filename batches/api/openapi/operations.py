@@ -14,7 +14,7 @@ JSON, FORM, MULTIPART, JSONL = (
 
 EVERY = {
     "unsupported_parameter", "duplicate_parameter", "malformed_request", "host_not_allowed", "method_not_allowed",
-    "request_too_large", "too_many_transfers", "https_required", "server_error",
+    "request_timeout", "request_too_large", "too_many_transfers", "https_required", "server_error",
 }  # fmt: skip
 KEYED = {
     "missing_api_key", "invalid_api_key", "too_many_bad_keys", "insufficient_scope", "tenant_suspended",
