@@ -7,6 +7,7 @@ DEVELOPMENT := $(VENV)/.development
 PEERS := .venv-peers/.installed
 COMPAT := .venv-compat/.installed
 FUZZ := .venv-fuzz/.installed
+AUDIT := .venv-audit/.installed
 BROWSER := $(shell command -v chromium-headless-shell || command -v chromium)
 
 # The three parts of `make test` run beside each other and should take about as long. This one has those that a second
@@ -16,7 +17,7 @@ PROCESSES := tests/core tests/dashboard tests/fuzz $(patsubst %,tests/test_%.py,
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres screenshots soak compat fuzz lint format bench clean
+.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres screenshots soak compat fuzz audit lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -89,6 +90,18 @@ $(FUZZ): requirements.txt tests/fuzz/requirements.txt | $(VENV)/bin/python
 
 fuzz: $(FUZZ) ## Fuzz what reads tenants' and upstreams' bytes for MINUTES (4); what breaks it stays in var/fuzz
 	.venv-fuzz/bin/python -m tests.fuzz --minutes $${MINUTES:-4}
+
+$(AUDIT): tests/audit/requirements.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check -r tests/audit/requirements.txt
+	@touch $@
+
+# --strict: a package whose advisories can't be read fails, or a network without them would look clean
+audit: $(AUDIT) ## Ask PyPI for known advisories about what is shipped, and what that needs
+	@.venv-audit/bin/pip-audit --strict --progress-spinner off -r requirements.txt && \
+	.venv-audit/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip -r requirements-model.txt || { \
+		echo "NOT CLEAN: an advisory is named above, or some could not be read (then nothing is known; try again)." >&2; \
+		exit 1; }
 
 lint: $(DEVELOPMENT) ## Check style, types, imports, migrations
 	$(VENV)/bin/ruff check .

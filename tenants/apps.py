@@ -17,4 +17,5 @@ class TenantsConfig(AppConfig):
         user_logged_out.connect(sessions.ended)
         signals.authenticator_added.connect(factors.added)
         signals.authenticator_removed.connect(factors.removed)
+        signals.authenticator_reset.connect(factors.end_others)
         attempts.listen()

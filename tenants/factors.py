@@ -59,16 +59,20 @@ def _all(user: User) -> Any:
 
 
 def added(request: HttpRequest, user: User, authenticator: Authenticator, **_: Any) -> None:
-    """Who sets one up has just shown it. Sessions from before the first one were opened by a password: they end."""
+    """Who sets one up has just shown it. Other sessions were opened without it: they end."""
     if authenticator.type != Authenticator.Type.RECOVERY_CODES:
         record_authentication(request, user, TAKEN, id=authenticator.pk, type=authenticator.type)
-        if not _all(user).exclude(pk=authenticator.pk).exists():
-            sessions.end(user, but=request.session.session_key)
+        end_others(request, user)
 
 
 def removed(request: HttpRequest, user: User, **_: Any) -> None:
-    """What was shown with the last one counts no more, here or in another browser."""
+    """What was shown with the last one counts no more here; what was opened elsewhere, perhaps with this one, ends."""
     if not is_set_up(user):
         records = get_authentication_records(request, user)
         request.session[AUTHENTICATION_METHODS_SESSION_KEY] = [row for row in records if row.get("method") != TAKEN]
-        sessions.end(user, but=request.session.session_key)
+    end_others(request, user)
+
+
+def end_others(request: HttpRequest, user: User, **_: Any) -> None:
+    """Sign `user` out of every other browser; also when recovery codes are replaced."""
+    sessions.end(user, but=request.session.session_key)

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as totp
 from django.contrib import admin
@@ -202,6 +203,30 @@ def test_a_second_step_that_is_set_up_opens_and_that_is_removed_closes(client: C
     assert client.post("/account/2fa/totp/deactivate/").status_code == 302
     assert client.get(console).status_code == 302 and client.get("/account/").status_code == 200
     assert other.get("/account/").status_code == 302  # signed out
+
+
+def test_one_more_one_less_or_new_codes_end_the_other_sessions(client: Client, transactional_db: None) -> None:
+    user = staff.member_of("support")
+    key = Authenticator.objects.create(user=user, type="webauthn", data={"name": "a key", "credential": {}})
+    totp.TOTP.activate(user, totp.generate_totp_secret())
+    codes = RecoveryCodes.activate(user)
+    client.force_login(user)
+    client.post("/account/2fa/reauthenticate/", {"code": codes.get_unused_codes()[0]})
+
+    def others(page: str, **data: str) -> int:
+        other = staff.signed_in(user)
+        assert other.get("/account/").status_code == 200
+        assert client.post(f"/account/2fa/{page}", data).status_code == 302, page
+        assert client.get("/account/").status_code == 200
+        return int(other.get("/account/").status_code)
+
+    assert others("recovery-codes/generate/") == 302
+    assert others("totp/deactivate/") == 302 and is_set_up(user), "the key is still there"
+    assert client.get("/account/2fa/totp/activate/").status_code == 200
+    code = totp.format_hotp_value(totp.hotp_value(client.session["mfa.totp.secret"], int(time.time()) // 30))
+    assert others("totp/activate/", code=code) == 302
+    assert others(f"webauthn/keys/{key.pk}/remove/") == 302
+    assert is_set_up(user), "the app is still there"
 
 
 def test_a_password_alone_reaches_no_second_step(client: Client, transactional_db: None) -> None:
