@@ -23,6 +23,8 @@ from billing.stripe import webhook
 from provocative import health
 from tenants.web import access, joining, profile
 
+admin.autodiscover()  # the console's pages
+
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),

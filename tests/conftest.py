@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from django.conf import settings
+from django.contrib import admin
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management.color import no_style
@@ -38,6 +39,7 @@ from tests.witness import Witness
 
 # The tests' own code works for everyone; a request begins as nobody, through the middleware.
 scope.settle_every()
+admin.autodiscover()  # the console's pages come with the addresses, which not every test asks for
 
 
 @pytest.fixture(scope="session")

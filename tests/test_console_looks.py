@@ -1,10 +1,14 @@
 """What the console shows where Django's admin would show its own: groups, words, short times, questions."""
 
+import json
 import re
+import subprocess
+import sys
 from html import unescape
 from typing import Any
 
 import pytest
+from django.conf import settings as configured
 from django.contrib import admin
 from django.test import Client, RequestFactory
 from django.utils.html import strip_tags
@@ -24,6 +28,27 @@ pytestmark = pytest.mark.sqlite_only
 @pytest.fixture
 def root(owner: Person) -> Client:
     return staff.signed_in(User.objects.create_superuser("grace@example.com"))
+
+
+LOADED = """
+import django, json, sys
+django.setup()
+before = [name for name in sys.modules if ".console." in name or name in ("billing.admin", "batches.console")]
+from django.contrib import admin
+from django.core.checks import run_checks
+run_checks(tags=["admin"])
+print(json.dumps([before, [model.__name__ for model in admin.site._registry]]))
+"""
+
+
+def test_who_serves_no_pages_loads_none_and_djangos_checks_see_all() -> None:
+    environ = {"DJANGO_SETTINGS_MODULE": "provocative.settings", "PROVOCATIVE_HOME": str(configured.HOME)}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], env=environ, cwd=configured.BASE_DIR, capture_output=True, text=True
+    )
+    before, checked = json.loads(done.stdout)
+    assert before == []
+    assert sorted(checked) == sorted(model.__name__ for model in admin.site._registry)
 
 
 def test_every_list_stands_in_one_group(root: Client) -> None:
