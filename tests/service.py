@@ -67,6 +67,8 @@ class Service:
         else:
             shutil.copy(migrated(), self.home / "provocative.sqlite3")
         self.process: subprocess.Popen[str] | None = None
+        self._operator: subprocess.Popen[str] | None = None
+        self._commanded = False
         self.url = ""
         self._clients: list[httpx.Client] = []
 
@@ -96,12 +98,31 @@ class Service:
         raise AssertionError(f"up ended: {(self.home / 'up.log').read_text()[-2000:]}")
 
     def manage(self, *arguments: str) -> Any:
-        """An operator's command; its line of JSON."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.environ, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else None
+        """An operator's command; its line of JSON. The first is a process of its own, those after it share another."""
+        if self._commanded:
+            code, out, err = self._told(*arguments)
+        else:
+            command = [sys.executable, "manage.py", *arguments]
+            done = subprocess.run(command, cwd=ROOT, env=self.environ, capture_output=True, text=True)
+            code, out, err = done.returncode, done.stdout, done.stderr
+        self._commanded = True
+        assert code == 0, err
+        return json.loads(out.splitlines()[-1]) if out.strip() else None
+
+    def _told(self, *arguments: str) -> tuple[int, str, str]:
+        if self._operator is None:
+            self._operator = subprocess.Popen(
+                [sys.executable, "-m", "tests.operator"],
+                cwd=ROOT,
+                env=self.environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._operator.stdin and self._operator.stdout
+        print(json.dumps(arguments), file=self._operator.stdin, flush=True)
+        code, out, err = json.loads(self._operator.stdout.readline())
+        return code, out, err
 
     def tenant(self, name: str = "acme", *options: str) -> httpx.Client:
         """A new tenant's API, with its key."""
@@ -165,6 +186,8 @@ class Service:
     def remove(self) -> None:
         for client in self._clients:
             client.close()
+        if self._operator:
+            self._operator.communicate()
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
