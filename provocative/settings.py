@@ -10,6 +10,7 @@ from provocative import environment as env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("PROVOCATIVE_HOME", "var")).resolve()
+os.umask(0o077)  # of every process: what it writes is for its own user
 HOME.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts and upstream keys are in it
 
 SECRET_KEY = env.secret_key(HOME)
@@ -115,6 +116,7 @@ STORAGES = {
     "default": env.storage(os.environ.get("STORAGE_URL", ""), HOME / "files"),
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+FILE_UPLOAD_PERMISSIONS = 0o600
 SPOOL_DIR = HOME / "spool"  # scratch files of validate and finalize; safe to empty when nothing runs
 WHITENOISE_USE_FINDERS, WHITENOISE_AUTOREFRESH = True, False
 
@@ -163,7 +165,8 @@ CACHES = {
 }
 SESSION_ENGINE = "tenants.session_store"
 SESSION_SERIALIZER = "tenants.sealed.SessionSerializer"
-SESSION_COOKIE_HTTPONLY, SESSION_COOKIE_SAMESITE, CSRF_COOKIE_SAMESITE = True, "Lax", "Lax"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True  # pages send the token that stands in their forms
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"  # links in mails lead to pages for who is signed in
 SECURE_CONTENT_TYPE_NOSNIFF, X_FRAME_OPTIONS = True, "DENY"
 HTTPS = env.flag("HTTPS")  # served behind a proxy that terminates TLS
 ALLAUTH_TRUSTED_PROXY_COUNT = int(HTTPS)  # whose X-Forwarded-For names the client, for the limits of signing in
@@ -171,7 +174,7 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers themselves allow it o
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 # a balancer asks for its two as it likes; programs are refused: who sends a key in the clear has to notice
-SECURE_SSL_REDIRECT, SECURE_REDIRECT_EXEMPT = HTTPS, ["^healthz$", "^readyz$", "^v1/"]
+SECURE_SSL_REDIRECT, SECURE_REDIRECT_EXEMPT = HTTPS, ["^healthz$", "^readyz$", "^v1/", "^stripe/"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 # HSTS for all subdomains, and for ever: they are the operator's to promise, at the proxy
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]

@@ -21,9 +21,11 @@ from batches.api import (
 from batches.web import pages
 from billing.stripe import webhook
 from provocative import health
+from tenants import scope
 from tenants.web import access, joining, profile
 
-admin.autodiscover()  # the console's pages
+with scope.every():  # their forms name what staff will choose from; what there is, is asked for later
+    admin.autodiscover()  # the console's pages
 
 urlpatterns = [
     path("healthz", health.healthz),

@@ -14,6 +14,13 @@ if os.environ.get("PROVOCATIVE_ROLE") == "web":
     die_with_parent()  # the web server's worker: never outlives the server that `up` started
 
 
+# The web server hands the environment on with each request, and Django's reports of errors show what they got.
+SECRETS = (
+    "DATABASE_URL", "STORAGE_URL", "EMAIL_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "STRIPE_API_KEY",
+    "STRIPE_WEBHOOK_SECRET",
+)  # fmt: skip
+
+
 def plain_content_type(header: str) -> str:
     """A Content-Type with nothing but its type and a multipart boundary.
 
@@ -26,6 +33,8 @@ def plain_content_type(header: str) -> str:
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    for name in SECRETS:
+        environ.pop(name, None)
     if "CONTENT_TYPE" in environ:
         environ["CONTENT_TYPE"] = plain_content_type(environ["CONTENT_TYPE"])
     length = environ.get("CONTENT_LENGTH") or ""

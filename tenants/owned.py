@@ -6,7 +6,6 @@ tenants/policies.py stand behind both.
 
 from typing import Any, TypeVar
 
-from django.apps import apps
 from django.db import models
 from django.db.models import Q, QuerySet
 
@@ -20,16 +19,11 @@ class Owned(models.Manager[M]):
     """Of a model with a `tenant`. Raises Unscoped where nobody said for whom the code works."""
 
     def get_queryset(self) -> QuerySet[M]:
-        now = scope.current() or self._loading()
+        now = scope.current()
         if now is None:
             raise Unscoped(f"{self.model.__name__} belongs to tenants: say for whom this works (tenants/scope.py)")
         rows = super().get_queryset()
         return rows if now is EVERYONE else rows.filter(self._of(now))
-
-    @staticmethod
-    def _loading() -> scope.Scope:
-        """While the apps are loaded, forms of the console are made, and with them what staff will choose from."""
-        return None if apps.ready else EVERYONE
 
     def _of(self, tenant: Any) -> Q:
         return Q(tenant_id=tenant)

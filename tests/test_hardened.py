@@ -4,13 +4,20 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.sessions.models import Session
+from django.core.checks import run_checks
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.test import Client
 
+from batches import objects
+from provocative import fleet, wsgi
+from provocative.addresses import Address
 from tenants import factors, session_store
 from tenants.models import Membership, User
 from tests import staff
@@ -164,3 +171,33 @@ def test_who_signs_out_leaves_nothing_in_the_browser(member: Client) -> None:
     answer = member.post("/account/logout/")
     assert answer.headers["clear-site-data"] == '"storage"'
     assert "clear-site-data" not in Client().get("/account/login/").headers
+
+
+def test_files_are_for_their_own_user() -> None:
+    with objects.Writer(objects.fresh_key("inputs")) as writer:
+        writer.write(b"a")
+    saved = default_storage.save("ready/mode", ContentFile(b"a"))
+    modes = {key: os.stat(default_storage.path(key)).st_mode & 0o777 for key in (writer.key, saved)}
+    for key in modes:
+        default_storage.delete(key)
+    assert set(modes.values()) == {0o600}
+    assert {folder.stat().st_mode & 0o777 for folder in (settings.HOME, settings.HOME / "files" / "inputs")} == {0o700}
+
+
+def test_a_home_that_others_may_read_and_pages_that_tell_all_are_warned_of(settings: Any, tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    settings.HOME, settings.DEBUG = tmp_path, True
+    assert {each.id for each in run_checks()} == {"provocative.W001", "provocative.W002"}
+
+
+def test_secrets_reach_neither_arguments_nor_reports(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "sk-very-secret"
+    for name in wsgi.SECRETS:
+        monkeypatch.setenv(name, secret)
+    settings.SECRET_KEY = settings.STRIPE_API_KEY = secret
+    children = fleet.children(Address("127.0.0.1", 1), Address("127.0.0.1", 2))
+    assert children and not [word for child in children for word in child.argv if secret in word]
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(wsgi, "_django", lambda environ, start: seen.update(environ) or [])
+    wsgi.application({**os.environ, "PATH_INFO": "/"}, lambda *_: None)
+    assert seen["PATH_INFO"] == "/" and secret not in seen.values()
