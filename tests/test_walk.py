@@ -123,6 +123,8 @@ ROUTES = {
     "t/<str:tenant_id>/webhooks/<str:endpoint_id>/delete": Route("POST", "people"),
     "t/<str:tenant_id>/webhooks/<str:endpoint_id>/deliveries": Route(READ, "people"),
     "t/<str:tenant_id>/webhooks/<str:endpoint_id>/deliveries/<str:delivery_id>/replay": Route("POST", "people"),
+    "t/<str:tenant_id>/data": Route(READ, "people"),
+    "t/<str:tenant_id>/data/export": Route("POST", "people"),
     "t/<str:tenant_id>/trail": Route(READ, "people"),
     "t/<str:tenant_id>/trail/csv": Route(READ, "people"),
     "t/<str:tenant_id>/usage": Route(READ, "people"),

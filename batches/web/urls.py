@@ -6,6 +6,7 @@ from batches.web import (
     acting,
     billing,
     charts,
+    data,
     digest,
     examining,
     handing,
@@ -23,6 +24,8 @@ from batches.web import (
 from tenants.web import keys, team, trail
 
 urlpatterns = [
+    path("data", data.data_page, name="data"),
+    path("data/export", data.take_along, name="data_export"),
     # the list, and a batch
     path("batches", listing.batch_list, name="batches"),
     path("batches/rows", listing.batch_rows, name="batch_rows"),

@@ -17,6 +17,7 @@ PAGES = (
     ("webhooks", "Webhooks"),
     ("team", "Team"),
     ("trail", "Audit trail"),
+    ("data", "Data"),
 )
 WRITERS = {"upload"}  # pages for who may do something
 
