@@ -20,12 +20,10 @@ from batches.api import (
 )
 from batches.web import pages
 from billing.stripe import webhook
-from provocative import health
-from tenants import scope
+from provocative import console, health
 from tenants.web import access, joining, profile
 
-with scope.every():  # their forms name what staff will choose from; what there is, is asked for later
-    admin.autodiscover()  # the console's pages
+console.load()
 
 urlpatterns = [
     path("healthz", health.healthz),

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from django.conf import settings
-from django.contrib import admin
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management.color import no_style
@@ -29,6 +28,7 @@ from batches.engine import runner
 from batches.models import Batch, Upstream
 from billing import tasks as billing_tasks
 from billing.models import Invoice, Price
+from provocative import console
 from tenants import keys, scope, strangers, transfers
 from tenants.models import Tenant
 from tests import documented, environment, fakestripe, service
@@ -39,7 +39,7 @@ from tests.witness import Witness
 
 # The tests' own code works for everyone; a request begins as nobody, through the middleware.
 scope.settle_every()
-admin.autodiscover()  # the console's pages come with the addresses, which not every test asks for
+console.load()  # the console's pages come with the addresses, which not every test asks for
 
 
 @pytest.fixture(scope="session")

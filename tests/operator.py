@@ -11,11 +11,13 @@ from io import StringIO
 
 from django.core.management import execute_from_command_line
 
+from tenants import scope
+
 
 def run(words: list[str]) -> tuple[int, str, str]:
     """As `manage.py` does, which closes its connections."""
     out, err, code = StringIO(), StringIO(), 0
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err), scope.every():
         try:
             execute_from_command_line(["manage.py", *words])
         except SystemExit as end:
