@@ -15,6 +15,8 @@ from tests.conftest import Person, seal
 from tests.test_api import error
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first  # each database does it the same
+
 LINES = [request_line("secret"), request_line("x", custom_id="my-words", faults=["400"])]
 
 

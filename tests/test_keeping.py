@@ -23,6 +23,8 @@ from tests.conftest import Person, seal
 from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first  # each database does it the same
+
 DAY = 86_400
 
 

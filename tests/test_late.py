@@ -17,6 +17,8 @@ from tests import staff
 from tests.conftest import Person, seal
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first  # each database does it the same
+
 SECRET = "canary-7f3a"
 
 

@@ -18,6 +18,8 @@ from tests.conftest import Person, seal
 from tests.test_erasing import empty_storage, ended, stored
 from tests.witness import Witness, request_line
 
+pytestmark = pytest.mark.postgres_first  # each database does it the same
+
 __all__ = ["empty_storage"]  # a fixture
 
 
