@@ -10,10 +10,10 @@ from typing import Any
 
 from django.db import transaction
 
-from batches import files, results
+from batches import files, forgetting, results
 from batches.core import states
 from batches.core.states import RUN, TERMINAL, Status
-from batches.models import Batch, File, Result, Segment, Slice, Submission
+from batches.models import Batch, File, Submission
 from batches.scrubbing import scrub
 from tenants import clock, trail
 from tenants.errors import Refused
@@ -28,25 +28,32 @@ def erase(batch: Batch, actor: str, **details: Any) -> bool:
 
     Raises Refused 409 while it has not ended, or its receipts are being written.
     """
-    row = Batch.objects.select_related("tenant").get(pk=batch.pk)  # it may have ended since it was looked for
-    check(row)
-    results.drop_scaffolding(row.pk)
-    for file in _files(row):
-        files.remove(file)
-    first = _forget(row, actor, details)
+    first = remove(batch, actor, **details)
     scrub()
     return first
 
 
-def check(batch: Batch) -> None:
-    """Raises Refused 409 where there is nothing to be deleted yet."""
+def remove(batch: Batch, actor: str, **details: Any) -> bool:
+    """The same, for who erases many: `scrub` is theirs to call, once."""
+    row = Batch.objects.select_related("tenant").get(pk=batch.pk)  # it may have ended since it was looked for
+    if refused := refusal(row):
+        raise refused
+    results.drop_scaffolding(row.pk)
+    for file in _files(row):
+        files.remove(file)
+    return _forget(row, actor, details)
+
+
+def refusal(batch: Batch) -> Refused | None:
+    """Why its data can't be deleted yet, if it can't: 409."""
     if batch.status not in TERMINAL:
         shown = states.shown(Status(batch.status), batch.cancelling_at is not None)
         message = f"The batch is {shown}: cancel it first, or wait until it has ended. Then delete its data."
-        raise Refused(409, "batch_not_complete", message)
+        return Refused(409, "batch_not_complete", message)
     if batch.status in RUN and batch.receipts_file_id is None:
         message = "The batch has ended, and its receipts are being written: ask again in a moment."
-        raise Refused(409, "receipts_not_ready", message, headers={"Retry-After": SOON})
+        return Refused(409, "receipts_not_ready", message, headers={"Retry-After": SOON})
+    return None
 
 
 def keeps_input(batch: Batch) -> bool:
@@ -60,11 +67,9 @@ def _files(batch: Batch) -> list[File]:
 
 
 def _forget(batch: Batch, actor: str, details: dict[str, Any]) -> bool:
+    forgetting.names(batch.pk)
     with transaction.atomic():
         File.objects.filter(pk=batch.input_file_id).exclude(deleted_at=None).update(filename=ERASED)
-        Result.objects.filter(batch=batch).exclude(custom_id="").update(custom_id="")
-        for leftovers in (Segment, Slice):
-            leftovers._default_manager.filter(batch=batch).delete()
         Submission.objects.filter(tenant_id=batch.tenant_id, object_id=batch.public_id).delete()
         rows = Batch.objects.filter(pk=batch.pk, erased_at=None)
         first = rows.update(erased_at=clock.now(), metadata="{}", errors="") == 1

@@ -16,6 +16,7 @@ from batches.scrubbing import scrub
 from tenants import admission, clock, sessions, trail
 from tenants.errors import Refused
 from tenants.models import ApiKey, Invitation, Membership, Tenant, User
+from tenants.paging import by_pk
 
 
 class Gone(NamedTuple):
@@ -36,10 +37,10 @@ def erase(tenant: Tenant, actor: str, **details: Any) -> Gone:
     """
     keys = _close(tenant)
     batches = 0
-    for batch in Batch.objects.filter(tenant=tenant).order_by("pk"):
+    for batch in by_pk(Batch.objects.filter(tenant=tenant)):
         if batch.erased_at is None or erasing.keeps_input(batch):
-            batches += erasing.erase(batch, actor, **details)
-    removed = sum(files.remove(file) for file in File.objects.filter(tenant=tenant, deleted_at=None))
+            batches += erasing.remove(batch, actor, **details)
+    removed = sum(files.remove(file) for file in by_pk(File.objects.filter(tenant=tenant, deleted_at=None)))
     seats, people = _end_seats(tenant)
     with transaction.atomic():
         row = admission.lock(tenant.pk)

@@ -3,7 +3,7 @@
 Never keys, digests or secrets.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,7 +15,6 @@ from billing import money
 from billing.models import Customer, Invoice, LedgerEntry
 from tenants.models import ApiKey, AuditEvent, Invitation, Membership, Tenant
 
-PAGE = 500  # rows a query
 Shown = dict[str, Any]
 
 
@@ -45,14 +44,6 @@ def tables(tenant: Tenant) -> list[Table]:
     ]
 
 
-def of(rows: QuerySet[Any]) -> Iterator[Any]:
-    """Each row, the oldest first, in pages of their keys: nothing is held open in between."""
-    after = 0
-    while page := list(rows.filter(pk__gt=after).order_by("pk")[:PAGE]):
-        yield from page
-        after = page[-1].pk
-
-
 def tenant(row: Tenant) -> Shown:
     customer = Customer.objects.filter(tenant=row).first()
     limit = customer.monthly_limit if customer else None
@@ -62,6 +53,8 @@ def tenant(row: Tenant) -> Shown:
         "created_at": moment(row.created_at),
         "suspended": row.suspended,
         **_columns(row, "plan", "batch_limit", "enqueued_token_limit", "requests_per_minute", "weight"),
+        "retention_days": row.retention.days,
+        "storage_limit": row.stored_limit,
         "reserved_slots": row.reserved_slots,
         "prepaid": bool(customer and customer.prepaid),
         "monthly_limit_usd": None if limit is None else money.usd(limit),

@@ -15,6 +15,7 @@ from batches import exported, objects
 from batches.models import Batch, File
 from tenants import clock
 from tenants.models import Tenant
+from tenants.paging import by_pk
 
 FORMAT = "provocative.export/1"
 PIECE = 1 << 16  # bytes of JSON that are compressed at once
@@ -93,9 +94,9 @@ def archive(tenant: Tenant) -> Iterator[bytes]:
     yield from made.add("README.txt", [about.encode()])
     yield from made.add("tenant.json", [_json(exported.tenant(tenant), 2)])
     for table in exported.tables(tenant):
-        yield from made.add(table.name, _together(_json(table.show(row)) for row in exported.of(table.rows)))
+        yield from made.add(table.name, _together(_json(table.show(row)) for row in by_pk(table.rows)))
     notes: list[bytes] = []  # some 300 bytes a file, as ZipFile keeps of each too
-    for file in exported.of(File.objects.filter(tenant=tenant)):
+    for file in by_pk(File.objects.filter(tenant=tenant)):
         content = yield from _content(made, file)
         notes.append(_json(_file(file) | {"content": content}))
     yield from made.add("files.jsonl", notes)

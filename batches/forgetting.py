@@ -21,9 +21,8 @@ def _unquoted(code: str, line: int | None) -> dict[str, object]:
     return {"code": code, "line": line, "message": meaning.cause if meaning else "", "param": None}
 
 
-def names(receipts: File) -> None:
-    """The custom_ids of the batch with this receipts file. Called before it goes: what a crash left is done again."""
-    for pk in Batch.objects.filter(receipts_file=receipts).values_list("pk", flat=True):
-        rows = Result.objects.filter(batch=pk).exclude(custom_id="")
-        while some := list(rows.order_by("line").values_list("line", flat=True)[:LINES]):
-            rows.filter(line__gte=some[0], line__lte=some[-1]).update(custom_id="")
+def names(batch_pk: int) -> None:
+    """The custom_ids of its lines. What a crash left is done again."""
+    rows = Result.objects.filter(batch=batch_pk).exclude(custom_id="")
+    while some := list(rows.order_by("line").values_list("line", flat=True)[:LINES]):
+        rows.filter(line__gte=some[0], line__lte=some[-1]).update(custom_id="")

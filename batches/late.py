@@ -5,7 +5,7 @@ from typing import Any
 from django.db.models import OuterRef, Subquery
 
 from batches import files, forgetting
-from batches.models import File
+from batches.models import Batch, File
 from tenants import clock
 from tenants.models import Tenant
 
@@ -19,8 +19,8 @@ def remove() -> None:
     late = File.objects.filter(~files.used(), deleted_at=None, expires_at__lte=now).order_by("expires_at")
     for tenant in tenants:
         for file in late.filter(tenant=tenant)[: AT_ONCE // len(tenants)]:
-            if file.purpose == File.Purpose.BATCH_RECEIPTS:
-                forgetting.names(file)
+            for batch in Batch.objects.filter(receipts_file=file).values_list("pk", flat=True):
+                forgetting.names(batch)  # before the file goes: what a crash left is found again by it
             files.remove(file)
 
 

@@ -155,10 +155,11 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED, MFA_ALLOW_UNVERIFIED_EMAIL = True, True
 MFA_TOTP_ISSUER, MFA_TOTP_TOLERANCE = "Provocative Batch", 1
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "tenants.passwords.OfTheService"},
 ]
-AUTH_PASSWORD_VALIDATORS.append({"NAME": "tenants.passwords.OfTheService"})
 # Attempts to sign in are counted here, in the web process; so many that a flood of addresses pushes no count out.
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}},

@@ -13,10 +13,10 @@ from django.apps import apps
 from django.db import transaction
 
 from tenants import factors, sealed
+from tenants.paging import by_pk
 from tenants.sealed import Unopened
 from tenants.sealed_field import SealedField
 
-CHUNK = 500  # rows read at once
 CURRENT, MOVED, LEFT, LOST = "current", "moved", "left", "unopened"
 
 
@@ -31,10 +31,10 @@ class Found(NamedTuple):
 def check() -> Iterator[Found]:
     """Each value."""
     for field in _fields():
-        for row in _chunks(field.model._base_manager.exclude(**{field.name: ""}).only("pk", field.name)):
+        for row in by_pk(field.model._base_manager.exclude(**{field.name: ""}).only("pk", field.name)):
             value = getattr(row, field.name)
             yield _found(f"{field.model._meta.label} {row.pk} {field.name}", value.purpose, value.stored)
-    for step in _chunks(_steps()):
+    for step in by_pk(_steps()):
         for value in _secrets(step.data):
             yield _found(f"{Authenticator._meta.label} {step.pk}", factors.SEALED, value)
 
@@ -43,9 +43,9 @@ def rotate() -> Counter[str]:
     """Seal all with the first key. How many were CURRENT, MOVED, LEFT (written meanwhile), LOST (no key opens them)."""
     done: Counter[str] = Counter()
     for field in _fields():
-        for row in _chunks(field.model._base_manager.exclude(**{field.name: ""}).only("pk", field.name)):
+        for row in by_pk(field.model._base_manager.exclude(**{field.name: ""}).only("pk", field.name)):
             done[_moved(field, row)] += 1
-    for step in _chunks(_steps().only("pk")):
+    for step in by_pk(_steps().only("pk")):
         done += _step_moved(step.pk)
     return done
 
@@ -100,14 +100,6 @@ def _secrets(data: dict[str, Any]) -> list[str]:
     found: list[str] = []
     factors.with_secrets(data, lambda value: found.append(value) or value)  # type: ignore[func-returns-value]
     return found
-
-
-def _chunks(rows: Any) -> Iterator[Any]:
-    """By their ids, so that what is read is not what is being written."""
-    last = 0
-    while chunk := list(rows.filter(pk__gt=last).order_by("pk")[:CHUNK]):
-        yield from chunk
-        last = chunk[-1].pk
 
 
 def _found(where: str, purpose: str, value: str) -> Found:

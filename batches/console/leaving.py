@@ -1,13 +1,13 @@
-"""What staff do to a tenant that leaves: delete all that it has here."""
+"""Tenants, with what this room knows of them: what they have stored, and how all of it is deleted when one leaves."""
 
 from typing import Any
 
+from django.contrib import admin
 from django.http import HttpRequest
 
-from batches import erasing_tenants
-from tenants.console import auditing
+from batches import erasing_tenants, keeping
+from tenants.console import auditing, places
 from tenants.console.asking import Answer, asks
-from tenants.console.places import TenantAdmin
 from tenants.models import Tenant
 
 
@@ -30,5 +30,21 @@ def erase(request: HttpRequest, tenant: Tenant, answer: Answer) -> str:
     return f"Erased: {gone.batches} batches, {gone.files} other files, {gone.people} people."
 
 
-offered: Any = TenantAdmin
-offered.actions = (*offered.actions, erase)  # that room knows of no batches
+admin.site.unregister(Tenant)
+
+
+@admin.register(Tenant)
+class TenantAdmin(places.TenantAdmin):
+    fields = (*places.TenantAdmin.fields, "stored")
+    readonly_fields = (*places.TenantAdmin.readonly_fields, "stored")
+    actions: Any = (*places.TenantAdmin.actions, erase)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and "retention_days" in form.changed_data:
+            keeping.shorten(obj)
+
+    @admin.display(description="stored")
+    def stored(self, tenant: Tenant) -> str:
+        used = keeping.stored(tenant.pk) if tenant.pk else 0
+        return f"{used:,} bytes of at most {tenant.stored_limit:,}; days that files are kept: {tenant.retention.days}"

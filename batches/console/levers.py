@@ -20,7 +20,6 @@ from batches.web import looks
 from tenants import trail
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks
-from tenants.errors import Refused
 
 REASON = "The tenant's people read it, on their audit trail."
 SOON = timedelta(hours=1)
@@ -176,9 +175,7 @@ def _unretryable(batch: Any) -> str | None:
 
 
 def _unerasable(batch: Batch) -> str | None:
-    try:
-        erasing.check(batch)
-    except Refused as refused:
+    if refused := erasing.refusal(batch):
         return refused.message
     return "Its data was deleted before." if batch.erased_at and not erasing.keeps_input(batch) else None
 

@@ -69,7 +69,7 @@ def retry(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
 @require_POST
 @seat(Role.MEMBER, active=True)
 def erase(request: HttpRequest, seat: Seat, batch_id: str) -> HttpResponse:
-    """Delete the data of an ended batch: also of a suspended tenant, whose data it still is."""
+    """Delete the data of an ended batch."""
     found = watching.batch(seat.tenant, batch_id)
     erasing.erase(found, seat.user.email)
     if erasing.keeps_input(found):

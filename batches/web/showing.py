@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from batches import erasing
 from batches.api import serializers
 from batches.core import caps
 from batches.core.states import ACTIVE, RUN, TERMINAL, Status
@@ -84,9 +85,8 @@ def state(batch: Batch) -> str:
 
 def is_erasable(batch: Batch) -> bool:
     """Whether its data may be deleted, and there is some: an input that was in use then may be left."""
-    sealed = batch.status not in RUN or batch.receipts_file_id is not None
     left = batch.erased_at is None or batch.input_file.deleted_at is None
-    return batch.status in TERMINAL and sealed and left
+    return left and erasing.refusal(batch) is None
 
 
 def head(batch: Any, now: datetime) -> Head:

@@ -1,13 +1,13 @@
 """Tenants, who belongs to them, who is invited."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.db.models import QuerySet, Sum
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from tenants import admission, retention, trail
+from tenants import admission, trail
 from tenants.console import auditing
 from tenants.console.asking import Answer, LeftAlone, asks
 from tenants.console.choosing import Choosing
@@ -92,19 +92,14 @@ class TenantAdmin(auditing.AuditedPlaces, Plain):
     list_filter = ("plan", "suspended", "created_at")
     search_fields = ("name", "public_id__exact")
     search_help_text = "A part of the name, or the whole id."
-    fields = (*TenantForm.Meta.fields, "stored", "suspended", "public_id", "created_at")
-    readonly_fields = ("stored", "suspended", "public_id", "created_at")
+    fields: ClassVar[Any] = (*TenantForm.Meta.fields, "suspended", "public_id", "created_at")
+    readonly_fields: ClassVar[Any] = ("suspended", "public_id", "created_at")
     inlines = (MembershipInline,)
-    actions = (suspend, resume)
+    actions: Any = (suspend, resume)
 
     def tenant_of(self, obj: Any) -> Tenant:
         found: Tenant = obj
         return found
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if change and "retention_days" in form.changed_data:
-            retention.changed.send(Tenant, tenant=obj)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         """Who may see memberships may not see them all the same in a place that they may change."""
@@ -113,12 +108,6 @@ class TenantAdmin(auditing.AuditedPlaces, Plain):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Its batches and its ledger stay: suspend it instead."""
         return False
-
-    @admin.display(description="stored")
-    def stored(self, tenant: Tenant) -> str:
-        there = tenant.files.filter(deleted_at=None).aggregate(bytes=Sum("bytes")) if tenant.pk else {}
-        used = there.get("bytes") or 0
-        return f"{used:,} bytes of at most {tenant.stored_limit:,}; days that files are kept: {tenant.retention.days}"
 
     @admin.display(description="active batches at most")
     def limit(self, tenant: Tenant) -> str:

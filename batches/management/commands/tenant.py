@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import CommandError
 
-from batches import erasing_tenants, exporting
+from batches import erasing_tenants, exporting, keeping
 from tenants import trail
 from tenants.management.commands import tenant
 from tenants.management.console import tenant_named
@@ -25,6 +25,10 @@ class Command(tenant.Command):
         export = self.verb("export", self.export, "Write all data of a tenant into one ZIP file.")
         export.add_argument("name")
         export.add_argument("--to", metavar="FILE", help="A file that is not there yet; absent: stdout.")
+
+    def follow(self, tenant: Tenant, changes: dict[str, Any]) -> None:
+        if "retention_days" in changes:
+            keeping.shorten(tenant)
 
     def erase(self, name: str, yes: bool) -> None:
         found = tenant_named(name)

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
-from tenants import admission, keys, retention, trail
+from tenants import admission, keys, trail
 from tenants.management.console import VerbCommand, tenant_named, whole_number
 from tenants.models import LONGEST_RETENTION, Tenant
 
@@ -67,10 +67,12 @@ class Command(VerbCommand):
             before = {field: getattr(tenant, field) for field in changes}
             if differences := trail.differences(before, changes):
                 Tenant.objects.filter(pk=tenant.pk).update(**changes)
-                if "retention_days" in changes:
-                    retention.changed.send(Tenant, tenant=Tenant.objects.get(pk=tenant.pk))
+                self.follow(Tenant.objects.get(pk=tenant.pk), changes)
                 trail.record(tenant, trail.OPERATOR, "tenant.changed", name, **differences)
         self.say(_shown(tenant_named(name)))
+
+    def follow(self, tenant: Tenant, changes: dict[str, Any]) -> None:
+        """What a change brings with it, in its transaction: rooms further up know."""
 
     def show(self) -> None:
         for tenant in Tenant.objects.order_by("name"):
