@@ -20,8 +20,10 @@ TEMPLATES = [
         "OPTIONS": {"context_processors": ["django.contrib.auth.context_processors.auth"]},
     }
 ]
-LEFT_OUT = ("allauth", "django.contrib.admin")  # the one wants a middleware of its own, the other's pages want the one
+LEFT_OUT = ("allauth", "provocative.console")  # the one wants a middleware of its own, the other's pages want the one
 INSTALLED_APPS = [app for app in INSTALLED_APPS if not app.startswith(LEFT_OUT)]  # noqa: F405 - of the product
+INSTALLED_APPS[INSTALLED_APPS.index("tenants")] = "benchmarks.bare.apps.Tenants"
+
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
 ROOT_URLCONF = "benchmarks.bare.views"
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
