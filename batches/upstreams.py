@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Prefetch, QuerySet
 
 from batches import expecting
+from batches.core import addresses
 from batches.engine import switching
 from batches.models import Permit, Upstream
 from tenants import clock, trail
@@ -46,10 +47,11 @@ def address(text: str) -> str:
         valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
+    if valid and _is_metadata(parts.hostname or ""):
+        raise ValueError(f"{text!r} can't be an upstream: {NO_MODEL_CURE}")
+    valid = valid and addresses.is_authority(parts.netloc)
     if not valid or not url.isprintable() or set(url) & set(" ?#@\\") or not url.endswith("/v1"):  # @: of a password
         raise ValueError(f"{text!r} is no upstream's address: {ADDRESS_CURE}")
-    if _is_metadata(parts.hostname or ""):
-        raise ValueError(f"{text!r} can't be an upstream: {NO_MODEL_CURE}")
     return url
 
 

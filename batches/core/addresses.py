@@ -4,8 +4,11 @@ Not left to `ipaddress.is_global` alone: it takes multicast and some tunnels for
 of Python. Source: IANA's IPv4 and IPv6 special-purpose address registries.
 """
 
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]*)?")
 
 Network = IPv4Network | IPv6Network
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -50,3 +53,9 @@ def _public(address: IPv4Address | IPv6Address) -> bool:
     if isinstance(address, IPv6Address) and address not in _UNICAST:
         return False
     return address.is_global and not any(address in network for network in _REFUSED)
+
+
+def is_authority(text: str) -> bool:
+    """Whether it is a host, or an address of IPv6 in brackets, and maybe a port: what all readers of URLs take for the
+    same host (`a[b]` is b for one and no host for another)."""
+    return _AUTHORITY.fullmatch(text) is not None

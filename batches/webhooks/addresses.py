@@ -57,6 +57,8 @@ def parse(url: str) -> Target:
         raise ValueError("leave out user name and password")
     if "#" in url:
         raise ValueError("leave out the fragment")
+    if not addresses.is_authority(parts.netloc):
+        raise ValueError("its host has characters that no host has")
     if port == 0:
         raise ValueError("there is no port 0")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from batches.core.addresses import permitted, reachable
+from batches.core.addresses import is_authority, permitted, reachable
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,17 @@ def test_an_operators_networks() -> None:
 def test_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="address"):
         reachable(text)
+
+
+@pytest.mark.parametrize(
+    "host", ["example.com", "a_b-c.example:8443", "127.0.0.1:80", "[::1]", "[2606:4700::1]:443", "xn--a:"]
+)
+def test_a_host_is_what_every_reader_takes_for_it(host: str) -> None:
+    assert is_authority(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["", ":80", "F[v0.a]", "[v0.a]", "[::1", "a>9", "a b", "a@b", "a%25b", "[::1]a", "a:b", "b\u00fccher"]
+)
+def test_what_one_reads_so_and_another_otherwise_is_none(host: str) -> None:
+    assert not is_authority(host)
