@@ -1,9 +1,24 @@
 """Who holds a lease: host, pid and the process's start, so that a death is told from the reuse of a pid."""
 
+import hashlib
 import os
 import socket
+from pathlib import Path
 
-HOST = socket.gethostname()
+from django.conf import settings
+
+
+def _host() -> str:
+    """The host's name, and what tells those of one name apart: machine, container, PROVOCATIVE_HOME.
+
+    Its processes are judged by their pids, so two hosts must never take each other for themselves.
+    """
+    parts = [str(settings.HOME), os.readlink("/proc/self/ns/pid")]
+    parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    return f"{socket.gethostname()}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:8]}"
+
+
+HOST = _host()
 
 
 def start_time(pid: int) -> int | None:

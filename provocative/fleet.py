@@ -1,4 +1,4 @@
-"""The children of `up`: what each runs, how its health is known, how long it may take to stop."""
+"""The children of `up`, `web` and `worker`: what each runs, how its health is known, how long it may take to stop."""
 
 import sys
 from collections.abc import Callable
@@ -18,11 +18,16 @@ MANAGE = (sys.executable, str(settings.BASE_DIR / "manage.py"))
 
 def children(web: Address, model: Address | None) -> list[Child]:
     """In the order of their start. They stop in the reverse one, so that runners drain into a model that answers."""
-    always = [_web(web), _chores(), _runners()]
+    always = [web_server(web), *workers()]
     return [_model(model), *always] if model else always
 
 
-def _web(at: Address) -> Child:
+def workers() -> list[Child]:
+    """What validates, finalizes and runs batches."""
+    return [_chores(), _runners()]
+
+
+def web_server(at: Address) -> Child:
     where = ("--host", at.host, "--port", str(at.port))
     threads = ("--workers", "1", "--blocking-threads", str(settings.WEB_THREADS), "--workers-kill-timeout", "8")
     quiet = ("--no-ws", "--log-level", "error")

@@ -4,11 +4,11 @@ import secrets
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
+
+from provocative.preparing import missing_migrations
 
 
 @csrf_exempt
@@ -34,8 +34,7 @@ def _reason(check: object) -> str:
 
 
 def _database() -> str:
-    executor = MigrationExecutor(connection)
-    return "migrations are missing" if executor.migration_plan(executor.loader.graph.leaf_nodes()) else ""
+    return "migrations are missing" if missing_migrations() else ""
 
 
 def _storage() -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from django.conf import settings
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -16,13 +17,36 @@ LOCK = 7_682_201_174_420_531  # any number, as long as nobody else locks it in t
 
 def prepare() -> None:
     """Make the folders, bring the tables up to date, install the queue's schedules. Repeatable."""
-    for folder in (settings.HOME, settings.HOME / "files", settings.SPOOL_DIR):
-        folder.mkdir(parents=True, exist_ok=True)
+    _make_folders()
     with _alone():
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        if missing_migrations():
             call_command("migrate", interactive=False, verbosity=0)
         tasks.install_schedules()
+
+
+def prepare_worker() -> None:
+    """The same on a host of many, where migrating is a step of its own. Raises CommandError when that is missing."""
+    require_migrated()
+    with _alone():
+        tasks.install_schedules()
+
+
+def require_migrated() -> None:
+    """Make the folders. Raises CommandError when the tables are not up to date."""
+    _make_folders()
+    if missing := missing_migrations():
+        raise CommandError(f"the database lacks {missing} migrations: run `manage.py migrate` once, then start again.")
+
+
+def missing_migrations() -> int:
+    """How many this code wants that the database has not seen."""
+    executor = MigrationExecutor(connection)
+    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def _make_folders() -> None:
+    for folder in (settings.HOME, settings.HOME / "files", settings.SPOOL_DIR):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
