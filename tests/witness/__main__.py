@@ -222,11 +222,11 @@ def fastest_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def serve(settings: Settings, port: int) -> None:
+async def serve(settings: Settings, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     book = Book(settings)
-    server = await loop.create_server(lambda: Connection(book, loop), "127.0.0.1", port, backlog=4096)
+    server = await loop.create_server(lambda: Connection(book, loop), host, port, backlog=4096)
     stop_with_parent(loop, stopped.set)
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -236,6 +236,7 @@ async def serve(settings: Settings, port: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.witness", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency-ms", type=float, nargs=2, default=(0, 0), metavar=("LOW", "HIGH"))
     parser.add_argument("--slots", type=int, help="more requests in flight than this are answered 429")
@@ -243,7 +244,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = Settings(latency_ms=tuple(given.latency_ms), slots=given.slots, tokens=given.tokens)
     with asyncio.Runner(loop_factory=fastest_loop) as runner:
-        runner.run(serve(settings, given.port))
+        runner.run(serve(settings, given.host, given.port))
 
 
 if __name__ == "__main__":
