@@ -9,6 +9,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.utils import timezone
+from django_q.brokers import get_broker
 from django_q.models import Failure, OrmQ, Schedule
 from django_q.tasks import async_task
 
@@ -96,15 +97,21 @@ def ring_step(batch: int, status: str) -> None:
 
 def chores_waiting() -> bool:
     """Whether a chore waits that no worker has taken."""
-    return bool(OrmQ.objects.filter(key=CHORES, lock__lte=timezone.now()).exists())
+    return _waits(CHORES)
 
 
 def ring_work() -> None:
     """Call the runners, unless a call waits already: one that a worker took, or died with, does not count."""
-    if OrmQ.objects.filter(key=RUNNERS, lock__lte=timezone.now()).exists():
+    if _waits(RUNNERS):
         return
     for _ in range(settings.RUNNERS):
         _ring(RUNNERS, "work")
+
+
+def _waits(cluster: str) -> bool:
+    if settings.REDIS_URL:
+        return bool(get_broker(cluster).queue_size())
+    return bool(OrmQ.objects.filter(key=cluster, lock__lte=timezone.now()).exists())
 
 
 def _ring(cluster: str, name: str, *args: int) -> None:

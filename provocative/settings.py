@@ -167,10 +167,17 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "tenants.passwords.OfTheService"},
 ]
-# Attempts to sign in are counted here, in the web process; so many that a flood of addresses pushes no count out.
-CACHES = {
+# Attempts to sign in are counted here; so many that a flood of addresses pushes no count out.
+REDIS_URL = os.environ.get("REDIS_URL", "")
+CACHES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}},
 }
+if REDIS_URL:
+    CACHES["default"] |= {
+        "BACKEND": "provocative.counts.SharedCounts",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "provocative",
+    }
 SESSION_ENGINE = "tenants.session_store"
 SESSION_SERIALIZER = "tenants.sealed.SessionSerializer"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True  # pages send the token that stands in their forms
@@ -258,6 +265,7 @@ Q_CLUSTER: dict[str, Any] = {
     "catch_up": False,
     "recycle": 100,
     "log_level": "WARNING",
+    **({"broker_class": "provocative.bells.Bells"} if REDIS_URL else {}),
     **_cluster(CHORES, 900),
     # a runner drains for as long as one attempt may last, after its loop's end, while its successor works already
     "ALT_CLUSTERS": {"runners": {**_cluster(2 * RUNNERS, RUNNER_SECONDS + 900), "recycle": 20, "scheduler": False}},

@@ -16,7 +16,7 @@ if os.environ.get("PROVOCATIVE_ROLE") == "web":
 
 # The web server hands the environment on with each request, and Django's reports of errors show what they got.
 SECRETS = (
-    "DATABASE_URL", "STORAGE_URL", "EMAIL_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "STRIPE_API_KEY",
+    "DATABASE_URL", "STORAGE_URL", "REDIS_URL", "EMAIL_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "STRIPE_API_KEY",
     "STRIPE_WEBHOOK_SECRET",
 )  # fmt: skip
 
