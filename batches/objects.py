@@ -8,8 +8,9 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -139,6 +140,17 @@ def delete(key: str) -> None:
     if key:
         with _as_disk_error(key):
             default_storage.delete(key)
+
+
+def abort_unfinished(kinds: Sequence[str], before: datetime) -> int:
+    """End uploads to S3 in parts that began before then; how many. No listing shows their parts, which are stored."""
+    bucket = getattr(default_storage, "bucket", None)
+    aborted = 0
+    for upload in bucket.multipart_uploads.all() if bucket else ():
+        if upload.object_key.partition("/")[0] in kinds and upload.initiated < before:
+            upload.abort()
+            aborted += 1
+    return aborted
 
 
 @contextmanager

@@ -18,8 +18,8 @@ LOOKED_UP = 500  # keys a query
 
 
 def remove() -> int:
-    """Delete objects older than a day that no row names; returns how many."""
-    removed = 0
+    """Delete objects older than a day that no row names, and uploads that never ended; returns how many."""
+    removed = objects.abort_unfinished(KINDS, clock.now() - AGE)
     for keys in _pages(key for kind in KINDS for key in _objects(kind)):
         named = set(File.objects.filter(storage_key__in=keys).values_list("storage_key", flat=True))
         named |= set(Batch.objects.filter(plan_key__in=keys).values_list("plan_key", flat=True))
