@@ -7,6 +7,11 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "provocative.settings")
+    if sys.argv[1:] in (["version"], ["--version"]):  # Django's own would name Django
+        from provocative import __version__
+
+        sys.stdout.write(f"{__version__}\n")
+        return
     from django.core.management import execute_from_command_line
 
     from tenants import scope

@@ -1,6 +1,9 @@
 """The operator's commands: one line of JSON an object, errors with a cure, and secrets shown once."""
 
 import json
+import re
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,8 +15,10 @@ from django.utils import timezone
 
 from batches.models import Upstream
 from billing.models import Price
+from provocative import __version__
 from tenants import keys
 from tenants.models import Membership, Tenant, User
+from tests.service import ROOT
 from tests.witness import Witness
 
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]  # what is shown is the same on any database
@@ -35,6 +40,13 @@ def refusal(*arguments: str) -> str:
     with pytest.raises(CommandError) as refused:
         call_command(*arguments)
     return str(refused.value)
+
+
+def test_the_version_is_the_products() -> None:
+    asked = [sys.executable, "manage.py"]
+    printed = [subprocess.check_output([*asked, word], cwd=ROOT, text=True) for word in ("version", "--version")]
+    assert printed == [f"{__version__}\n"] * 2
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
 
 
 # --- tenants, keys, people -------------------------------------------------------------------------------------------
