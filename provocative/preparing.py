@@ -1,9 +1,5 @@
 """What stands before anything starts: folders, tables, schedules. Any number of hosts may do it at once."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -11,23 +7,22 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from batches import tasks
-
-LOCK = 7_682_201_174_420_531  # any number, as long as nobody else locks it in this database
+from provocative.migrating import alone
 
 
 def prepare() -> None:
     """Make the folders, bring the tables up to date, install the queue's schedules. Repeatable."""
     _make_folders()
-    with _alone():
-        if missing_migrations():
-            call_command("migrate", interactive=False, verbosity=0)
+    if missing_migrations():
+        call_command("migrate", interactive=False, verbosity=0)
+    with alone():
         tasks.install_schedules()
 
 
 def prepare_worker() -> None:
     """The same on a host of many, where migrating is a step of its own. Raises CommandError when that is missing."""
     require_migrated()
-    with _alone():
+    with alone():
         tasks.install_schedules()
 
 
@@ -47,20 +42,3 @@ def missing_migrations() -> int:
 def _make_folders() -> None:
     for folder in (settings.HOME, settings.HOME / "files", settings.SPOOL_DIR):
         folder.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One at a time: by a lock of the database among hosts, and of a file among those that share this folder."""
-    with open(settings.HOME / ".preparing.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if connection.vendor != "postgresql":
-            yield
-            return
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-        try:
-            yield
-        finally:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])

@@ -28,7 +28,7 @@ from tests.witness import Witness
 
 pytestmark = pytest.mark.sqlite_only  # they read the same on both
 ROOMS = ("provocative", "batches", "billing", "tenants")
-PAGES = ("api", "architecture", "billing", "errors", "operating", "reliability", "webhooks")
+PAGES = ("api", "architecture", "billing", "errors", "operating", "reliability", "upgrading", "webhooks")
 SAFETY = ("security/asvs", "security/api-top-10", "security/inventory")
 MODEL = "smollm2-135m"
 HOST, KEY, BATCH = "http://127.0.0.1:8000", "pk-prov-YOUR_KEY", "batch_YOUR_ID"
@@ -169,7 +169,7 @@ def commands() -> Iterator[tuple[str, set[str]]]:
             subparsers = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
             verbs: dict[str, Any] = subparsers[0].choices if subparsers else {}
             yield from ((f"{name} {verb}", options(own)) for verb, own in verbs.items())
-            if not verbs and name not in ("model", "qcluster"):  # children of `up`, with options for it alone
+            if not verbs and name not in ("model", "qcluster", "migrate"):  # options for `up` alone, or Django's
                 yield name, options(parser)
 
 

@@ -15,6 +15,7 @@ from django.db.backends.postgresql.operations import DatabaseOperations
 from psycopg import ClientCursor, sql
 
 from tenants import scope
+from tenants.postgres.schema import SchemaEditor
 
 # Rows are read and written by these alone. What controls a transaction, or can't be in one, is sent as it is.
 _ROWS = re.compile(r"[\s(]*(?:SELECT|INSERT|UPDATE|DELETE|WITH|MERGE|VALUES|TABLE|EXPLAIN|DO|CALL)\b", re.IGNORECASE)
@@ -59,6 +60,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """No named cursors: they outlive their statement, and what it worked for."""
 
     ops_class = Operations
+    SchemaEditorClass = SchemaEditor
 
     def get_connection_params(self) -> dict[str, Any]:
         return {**super().get_connection_params(), "cursor_factory": Cursor}
