@@ -135,6 +135,20 @@ def read(key: str, start: int, length: int) -> bytes:
     return data
 
 
+def size(key: str) -> int:
+    """Bytes of the object. Raises OSError."""
+    with _as_disk_error(key):
+        return int(default_storage.size(key))
+
+
+def folder() -> Path | None:
+    """Where objects are files; None: they are in S3."""
+    try:
+        return Path(default_storage.path(""))
+    except NotImplementedError:
+        return None
+
+
 def delete(key: str) -> None:
     """Remove the object; it may be gone already."""
     if key:

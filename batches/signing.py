@@ -31,6 +31,15 @@ def sign(text: str) -> str:
 
 def public_key() -> SigningKey:
     """The row of the key that `sign` uses now."""
-    public = _key(settings.SECRET_KEY).public_key().public_bytes_raw()
-    key_id = hashlib.sha256(public).hexdigest()[:16]
-    return SigningKey.objects.get_or_create(key_id=key_id, defaults={"public_key": b64encode(public).decode()})[0]
+    public = _public(settings.SECRET_KEY)
+    fresh = {"public_key": b64encode(public).decode()}
+    return SigningKey.objects.get_or_create(key_id=key_id(settings.SECRET_KEY), defaults=fresh)[0]
+
+
+def key_id(secret: str) -> str:
+    """Of the key that follows from a SECRET_KEY."""
+    return hashlib.sha256(_public(secret)).hexdigest()[:16]
+
+
+def _public(secret: str) -> bytes:
+    return _key(secret).public_key().public_bytes_raw()

@@ -80,6 +80,7 @@ TEMPLATES = [
 ]
 
 # --- database: SQLite in HOME, or DATABASE_URL ---------------------------------------------------------------------
+WEB_CONNECTIONS = 60  # to PostgreSQL, at most, of a web server
 ROLE = os.environ.get("PROVOCATIVE_ROLE", "")  # set by `up` for its children: web, chores, runners
 database: dict[str, Any] = dict(
     dj_database_url.parse(os.environ.get("DATABASE_URL") or f"sqlite:///{HOME / 'provocative.sqlite3'}")
@@ -99,7 +100,7 @@ if database["ENGINE"].endswith("sqlite3"):
 elif ROLE == "web":
     # A pool in the web process only: django-q2 forks, and a forked pool is a broken one.
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = 0, True
-    database.setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": 60, "timeout": 10}
+    database.setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": WEB_CONNECTIONS, "timeout": 10}
 else:
     database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = None, True
 if database["ENGINE"].endswith("postgresql"):

@@ -13,6 +13,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from batches import objects, orphans
 from batches.models import File
+from provocative.doctor import storage as doctor
+from provocative.doctor.findings import Level
 from provocative.environment import storage
 from tests import s3
 from tests.conftest import Person
@@ -91,3 +93,10 @@ def test_uploads_that_never_ended_are_aborted_a_day_later(on_s3: Any, monkeypatc
     assert orphans.remove() == 0 and unfinished() == keys, "they may be on their way"
     monkeypatch.setattr(orphans, "AGE", -timedelta(minutes=1))
     assert orphans.remove() == 1 and unfinished() == keys[1:]
+
+
+def test_the_doctor_writes_in_parts_reads_a_range_and_leaves_nothing(db: None, on_s3: Any) -> None:
+    before = on_s3.list_objects_v2(Bucket=s3.BUCKET).get("KeyCount")
+    (found,) = doctor.answers()
+    assert (found.level, found.seen.partition(" written")[0]) == (Level.OK, "S3: 5,242,881 bytes")
+    assert on_s3.list_objects_v2(Bucket=s3.BUCKET).get("KeyCount") == before
