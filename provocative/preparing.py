@@ -3,11 +3,12 @@
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection
+from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from batches import tasks
-from provocative.migrating import alone
+
+LOCK = 7_682_201_174_420_532  # any number, as long as nobody else locks it in this database
 
 
 def prepare() -> None:
@@ -15,15 +16,13 @@ def prepare() -> None:
     _make_folders()
     if missing_migrations():
         call_command("migrate", interactive=False, verbosity=0)
-    with alone():
-        tasks.install_schedules()
+    _install_schedules()
 
 
 def prepare_worker() -> None:
     """The same on a host of many, where migrating is a step of its own. Raises CommandError when that is missing."""
     require_migrated()
-    with alone():
-        tasks.install_schedules()
+    _install_schedules()
 
 
 def require_migrated() -> None:
@@ -37,6 +36,15 @@ def missing_migrations() -> int:
     """How many this code wants that the database has not seen."""
     executor = MigrationExecutor(connection)
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def _install_schedules() -> None:
+    """One host at a time; by a lock of the transaction, since behind a pooler the connection is not ours to lock."""
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        tasks.install_schedules()
 
 
 def _make_folders() -> None:
