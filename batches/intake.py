@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Min, QuerySet
 
-from batches import files, reserving, tasks
+from batches import files, life, reserving, tasks
 from batches.core.requests import ENDPOINTS
 from batches.core.states import ACTIVE
 from batches.idempotency import Attempt
@@ -71,6 +71,7 @@ def submit(
             **columns,
         )
         tasks.ring_validate(batch.pk)
+        life.created(batch, tenant)
         return batch
 
     return attempt.create(make)

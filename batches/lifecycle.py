@@ -16,7 +16,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 
-from batches import identity, reserving, tasks
+from batches import identity, life, reserving, tasks
 from batches.core import caps, states
 from batches.core.states import Status
 from batches.models import Batch, Slice
@@ -57,12 +57,12 @@ def transition(batch: int, target: Status, where: Q | None = None, **fields: Any
     fields.setdefault(stamp, clock.now())
     fields |= {"paused_reason": "", "step_token": "", "step_until": None, "step_attempts": 0}
     fields |= {"expected_at": None, "waiting_reason": ""}
-    if target not in states.TERMINAL:
-        return rows.update(status=target, **fields) == 1
     with transaction.atomic():
         moved = rows.update(status=target, **fields) == 1
         if moved:
-            emitting.announce(batch, target, fields[stamp])
+            life.moved(batch, target)
+            if target in states.TERMINAL:
+                emitting.announce(batch, target, fields[stamp])
     return moved
 
 
@@ -82,7 +82,10 @@ def pause(batch: int, reason: str) -> bool:
     running = Batch.objects.filter(pk=batch, status=Status.IN_PROGRESS, paused_reason="")
     waiting = {"waiting_reason": caps.waiting_reason(reason), "expected_at": None}  # kept up by expecting.refresh
     held = {} if reason == caps.OPERATOR else {"held_back": True}
-    return running.update(paused_reason=reason, **held, **waiting) == 1
+    paused = running.update(paused_reason=reason, **held, **waiting) == 1
+    if paused:
+        life.befell(batch, "paused", reason=reason)
+    return paused
 
 
 def pause_by_operator(batch: Batch) -> bool:
@@ -100,6 +103,8 @@ def resume_by_operator(batch: Batch) -> bool:
         row = Batch.objects.get(pk=batch.pk)
         if reason := cap_reached(row, row.cost):
             pause(row.pk, reason)
+        else:
+            life.befell(row.pk, "resumed")
         tasks.ring_work()
     return True
 
@@ -126,6 +131,7 @@ def resume(batch: Batch, **new_caps: Any) -> None:
     with transaction.atomic():
         reserved = reserving.again(batch, new_caps)
         if paused.filter(room).update(paused_reason="", waiting_reason="", **measured, **new_caps, **reserved):
+            life.befell(batch.pk, "resumed")
             tasks.ring_work()
             return
     if paused.exists():
@@ -153,6 +159,7 @@ def go_on() -> None:
             with transaction.atomic():
                 reserved = reserving.again(batch, {})
                 if waiting.filter(BELOW_CAP, pk=batch.pk).update(paused_reason="", waiting_reason="", **reserved):
+                    life.befell(batch.pk, "resumed")
                     tasks.ring_work()
         except Refused as refused:
             _still(batch, refused.code)

@@ -6,6 +6,7 @@ a row was never run: its output line is derived here, and it gets no row.
 
 import logging
 import os
+import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
@@ -16,13 +17,13 @@ import msgspec
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from batches import alerting, keeping, lifecycle, metering, objects, tasks
+from batches import alerting, keeping, life, lifecycle, metering, objects, tasks
 from batches.core import jsonl, rendering, requests, sla, states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
 from batches.models import Batch, File, Result, Segment, Slice
 from billing import ledger
-from tenants import admission, clock, scope
+from tenants import admission, clock, observed, scope
 from tenants.models import Tenant
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,12 @@ def finalize(batch_pk: int) -> None:
     step = lifecycle.claim_step(batch_pk, Status.FINALIZING)
     if step is None:
         return
-    batch = Batch.objects.select_related("input_file").get(pk=batch_pk)
+    batch = Batch.objects.select_related("input_file", "tenant").get(pk=batch_pk)
+    with observed.step("finalize", batch.public_id, batch.tenant.public_id):
+        _finalize_leased(batch, step)
+
+
+def _finalize_leased(batch: Batch, step: Step) -> None:
     ending = states.ending(batch.cancelling_at is not None, batch.expiring_at is not None)
     try:
         with scope.tenant(batch.tenant_id):
@@ -98,8 +104,11 @@ def finalize(batch_pk: int) -> None:
 
 
 def _finalize(batch: Batch, ending: Status, step: Step) -> None:
+    began = time.monotonic()
     with spool(batch, step.renew) as lines:
         written = _write(_merged(batch, lines, ending, step), step)
+    size = sum(writer.bytes for writer, _ in written.values())
+    life.say("finalized", files=len(written), bytes=size, seconds=round(time.monotonic() - began, 3))
     try:
         ended = _end(batch, step, ending, written)
     except BaseException as error:

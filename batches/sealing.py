@@ -19,12 +19,12 @@ from batches.models import Batch, File, Manifest
 from billing import money
 from billing.ledger import Kind
 from billing.models import LedgerEntry
-from tenants import admission, clock, scope
+from tenants import admission, clock, observed, scope
 
 log = logging.getLogger(__name__)
 
 TYPE, VERSION = "provocative.batch_manifest", 1
-NAMED = ("input_file", "results_file", "output_file", "error_file", "retry_of")
+NAMED = ("tenant", "input_file", "results_file", "output_file", "error_file", "retry_of")
 
 
 def seal(batch_pk: int) -> None:
@@ -33,6 +33,11 @@ def seal(batch_pk: int) -> None:
     step = batch and lifecycle.claim_step(batch_pk, Status(batch.status), Q(receipts_file=None))
     if not batch or not step:
         return
+    with observed.step("seal", batch.public_id, batch.tenant.public_id):
+        _seal_leased(batch, step)
+
+
+def _seal_leased(batch: Batch, step: Step) -> None:
     try:
         with scope.tenant(batch.tenant_id):
             _seal(batch, step)

@@ -21,7 +21,7 @@ from batches.lifecycle import Step, StepLost
 from batches.models import Batch, Slice, Upstream
 from batches.skipping import Skipped
 from billing import prices
-from tenants import clock, scope
+from tenants import clock, observed, scope
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,12 @@ def validate(batch_pk: int) -> None:
     step = lifecycle.claim_step(batch_pk, Status.VALIDATING)
     if step is None:
         return
-    batch = Batch.objects.select_related("input_file").get(pk=batch_pk)
+    batch = Batch.objects.select_related("input_file", "tenant").get(pk=batch_pk)
+    with observed.step("validate", batch.public_id, batch.tenant.public_id):
+        _validate_leased(batch, step)
+
+
+def _validate_leased(batch: Batch, step: Step) -> None:
     if step.attempts > lifecycle.MAX_VALIDATIONS:
         fault = Fault("validation_failed", "The file could not be validated in three tries. Ask the operator.")
         _fail(batch, step, fault)

@@ -1,10 +1,13 @@
 """The app, and what its settings should be."""
 
+import importlib
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
+
+from provocative import logs
 
 OTHERS = 0o077  # what the mode of a folder lets everybody else do
 
@@ -13,6 +16,9 @@ class ProvocativeConfig(AppConfig):
     name = "provocative"
 
     def ready(self) -> None:
+        logs.take_over()
+        if settings.OTEL_ENDPOINT:
+            importlib.import_module("provocative.tracing").start()
         checks.register(check_debug)
         checks.register(check_home)
 

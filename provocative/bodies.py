@@ -34,7 +34,7 @@ class Body(IOBase):
     def __init__(
         self, stream: Any, length: int, address: str = "", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stream, self._left, self._read, self._clock = stream, length, 0, clock
+        self._stream, self._left, self.taken, self._clock = stream, length, 0, clock  # bytes
         self.address = address
         self._waited = 0.0  # seconds; what we do with the bytes is not the client's time
         self._since: float | None = None  # it waits now
@@ -59,7 +59,7 @@ class Body(IOBase):
         self._since = began = self._clock()
         piece: bytes = self._stream.read(size)
         self._since, self._waited = None, self._waited + self._clock() - began
-        self._read += len(piece)
+        self.taken += len(piece)
         self._left = self._left - len(piece) if len(piece) == size else 0  # the end, or the connection's
         if self.slow or self._allowed() < 0:
             self.slow = True
@@ -67,7 +67,7 @@ class Body(IOBase):
         return piece
 
     def _allowed(self) -> float:
-        return GRACE + self._read / RATE - self._waited
+        return GRACE + self.taken / RATE - self._waited
 
     def is_late(self) -> bool:
         """Whether it waits now, and has waited too long. Asked from another thread."""

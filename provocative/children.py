@@ -85,7 +85,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=STDERR,  # stdout is for what programs read of the supervisor
                 start_new_session=True,
-                preexec_fn=lambda: _tie_to(parent),  # noqa: PLW1509 - the supervisor has no other threads
+                preexec_fn=lambda: _tie_to(parent),  # noqa: PLW1509 - locks nothing; none but Sentry's sender is beside
             )
         except (OSError, subprocess.SubprocessError) as error:
             log.error("%s does not start: %s", self.child.name, error)

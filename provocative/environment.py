@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -31,6 +32,29 @@ def number(name: str, default: int, least: int | None = None, most: int | None =
     if (least is not None and value < least) or (most is not None and value > most):
         raise ImproperlyConfigured(f"{name}={raw!r} is not from {least} to {most}.")
     return value
+
+
+def choice(name: str, *known: str) -> str:
+    """One of the known words, the first where nothing is said. Raises ImproperlyConfigured on anything else."""
+    value = os.environ.get(name) or known[0]
+    if value not in known:
+        raise ImproperlyConfigured(f"{name}={value!r} is neither {' nor '.join(known)}.")
+    return value
+
+
+def needs(package: str, **values: str) -> None:
+    """Raises ImproperlyConfigured when one of these variables is set, and the optional package is not installed."""
+    for name, value in values.items():
+        if value and not _is_installed(package):
+            cure = f"Install it (pip install -r requirements-telemetry.txt), or leave {name} away."
+            raise ImproperlyConfigured(f"{name} is set, and the package {package} is missing. {cure}")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # what it is a part of
+        return False
 
 
 def words(name: str, default: str = "") -> list[str]:

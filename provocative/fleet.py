@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from django.conf import settings
 from django.db import close_old_connections
@@ -30,7 +31,7 @@ def workers() -> list[Child]:
 def web_server(at: Address) -> Child:
     where = ("--host", at.host, "--port", str(at.port))
     threads = ("--workers", "1", "--blocking-threads", str(settings.WEB_THREADS), "--workers-kill-timeout", "8")
-    quiet = ("--no-ws", "--log-level", "error")
+    quiet = ("--no-ws", "--log-level", "error", "--log-config", str(Path(__file__).with_name("granian_log.json")))
     server = (sys.executable, "-m", "granian", "--interface", "wsgi", *where, *threads, *quiet)
     return Child(
         name="web",

@@ -18,8 +18,7 @@ from django.http import (
 
 from provocative import errors
 from provocative.bodies import Body
-from provocative.logs import current
-from tenants import scope, throttling
+from tenants import observed, scope, throttling
 from tenants.errors import Refused, busy, too_slow
 
 BODIES = 48  # requests with a body at once
@@ -157,10 +156,7 @@ class RequestId:
         sent = request.headers.get("x-request-id", "")
         request_id = sent if _HARMLESS.fullmatch(sent) else f"req_{secrets.token_hex(12)}"
         request.id = request_id  # type: ignore[attr-defined]
-        token = current.set(request_id)
-        try:
+        with observed.within(request=request_id):
             response = self._get_response(request)
-        finally:
-            current.reset(token)
         response["x-request-id"] = request_id
         return response

@@ -43,6 +43,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "provocative.middleware.RequestId",
+    "provocative.visits.Told",
     "provocative.middleware.Headers",  # as the next three on every answer, whoever gives it
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -284,20 +285,23 @@ WEBHOOK_NETWORKS = env.networks("PROVOCATIVE_WEBHOOK_NETWORKS")  # of ours, that
 
 LANGUAGE_CODE, TIME_ZONE, USE_I18N, USE_TZ = "en-us", "UTC", False, True
 FORMAT_MODULE_PATH = "provocative.formats"  # of times in the console
-LOGGING = {
+
+# --- what is told of it all: provocative/logs.py, sentry.py, tracing.py --------------------------------------------
+LOG_FORMAT = env.choice("LOG_FORMAT", "text", "json")
+SENTRY_DSN = os.environ.get("SENTRY_DSN", "")
+OTEL_ENDPOINT = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+OTEL_SERVICE_NAME = os.environ.get("OTEL_SERVICE_NAME") or "provocative-batch"
+env.needs("sentry_sdk", SENTRY_DSN=SENTRY_DSN)
+env.needs("opentelemetry.exporter.otlp.proto.http", OTEL_EXPORTER_OTLP_ENDPOINT=OTEL_ENDPOINT)
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request": {"()": "provocative.logs.NameRequest"}},
-    "formatters": {
-        "line": {
-            "()": "provocative.logs.OneLine",
-            "format": "%(asctime)s %(levelname)s %(name)s %(request)s%(message)s",
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request"]}},
+    "filters": {"told": {"()": "provocative.logs.NotTheMonitors"}},
+    "formatters": {"line": {"()": "provocative.logs.formatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")},
     "loggers": {
-        "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        "django-q": {"level": "WARNING", "filters": ["told"]},
         "httpx": {"level": "WARNING"},
         "stripe": {"level": "WARNING"},  # at DEBUG it writes bodies
         "httpcore": {"level": "WARNING"},  # at DEBUG it writes headers
@@ -305,3 +309,6 @@ LOGGING = {
         "django.request": {"level": "ERROR"},  # a refused request is the client's news, not the operator's
     },
 }
+if SENTRY_DSN:
+    LOGGING["handlers"]["sentry"] = {"class": "provocative.sentry.Events", "level": "ERROR"}
+    LOGGING["root"]["handlers"].append("sentry")

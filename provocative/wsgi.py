@@ -17,7 +17,7 @@ if os.environ.get("PROVOCATIVE_ROLE") == "web":
 # The web server hands the environment on with each request, and Django's reports of errors show what they got.
 SECRETS = (
     "DATABASE_URL", "STORAGE_URL", "REDIS_URL", "EMAIL_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "STRIPE_API_KEY",
-    "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_WEBHOOK_SECRET", "SENTRY_DSN", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
 )  # fmt: skip
 
 

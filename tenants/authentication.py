@@ -6,7 +6,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from tenants import keys, scope, strangers, throttling
+from tenants import keys, observed, scope, strangers, throttling
 from tenants.buckets import Allowance
 from tenants.errors import Refused
 from tenants.models import ApiKey, Tenant
@@ -28,6 +28,7 @@ class BearerKey(BaseAuthentication):
             fault = "This API key is malformed, unknown, revoked or expired."
             raise strangers.counted(request._request, Refused(401, "invalid_api_key", fault, headers=CHALLENGE))
         scope.settle(row.tenant_id)
+        observed.note(tenant=row.tenant.public_id)
         allowance = throttling.count(row.pk, row.tenant.request_limit)
         request._request.allowance = allowance  # type: ignore[attr-defined]  # its headers: provocative/middleware.py
         throttling.check(allowance)

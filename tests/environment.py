@@ -23,6 +23,9 @@ for variable in (
     "PROVOCATIVE_ROLE",
     "Q_CLUSTER_NAME",
     "SECRET_KEY_FALLBACKS",
+    "LOG_FORMAT",
+    "SENTRY_DSN",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 ):
     os.environ.pop(variable, None)
 os.environ["PROVOCATIVE_HOME"] = str(HOME / "home")

@@ -35,9 +35,6 @@ from tests.witness import Witness, request_line
 __all__ = ["empty_storage"]  # a fixture
 
 
-LINE = "%(asctime)s %(levelname)s %(name)s %(request)s%(message)s"
-
-
 class Canary:
     """A tenant whose every word is one, and what is searched for."""
 
@@ -76,15 +73,16 @@ def canary(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> Canary:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """All that would be logged with LOG_LEVEL=DEBUG, SQL among it where DEBUG=1; with the product's own settings."""
+    """All that would be logged with LOG_LEVEL=DEBUG, SQL among it where DEBUG=1; in both of the product's forms."""
     stream, root = io.StringIO(), logging.getLogger()
-    handler, level = logging.StreamHandler(stream), root.level
-    handler.setFormatter(logging.Formatter(LINE))
-    handler.addFilter(logs.NameRequest())
-    root.addHandler(handler)
+    handlers, level = [logging.StreamHandler(stream), logging.StreamHandler(stream)], root.level
+    for handler, form in zip(handlers, (logs.OneLine(), logs.OneObject()), strict=True):
+        handler.setFormatter(form)
+        root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     yield stream
-    root.removeHandler(handler)
+    for handler in handlers:
+        root.removeHandler(handler)
     root.setLevel(level)
 
 

@@ -21,6 +21,7 @@ CLASSIFIED = {
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
 READ = {  # what their metadata don't say as others do: read in their files
+    "protobuf": "BSD-3-Clause",
     "pymupdf-fonts": "OFL-1.1",
     "qrcode": "BSD",
     "uritemplate": "BSD-3-Clause OR Apache-2.0",
@@ -32,7 +33,7 @@ def shipped() -> dict[str, Distribution]:
     found: dict[str, Distribution] = {}
     lines = [
         line.partition("#")[0].strip()
-        for name in ("requirements.txt", "requirements-model.txt")
+        for name in ("requirements.txt", "requirements-model.txt", "requirements-telemetry.txt")
         for line in (settings.BASE_DIR / name).read_text().splitlines()
     ]
     named = [Requirement(line) for line in lines if line and not line.startswith("-")]

@@ -3,6 +3,7 @@
 import ast
 import base64
 import inspect
+import json
 import logging
 import math
 import re
@@ -28,7 +29,7 @@ from django.test import Client
 from django.utils import timezone
 
 from provocative import settings as shipped
-from provocative.logs import OneLine
+from provocative.logs import OneLine, OneObject
 from provocative.management.commands import up
 from provocative.urls import urlpatterns
 from tenants import identifiers, passwords
@@ -417,9 +418,11 @@ def test_our_own_faults_say_nothing(
 def test_a_line_of_the_log_is_one_line() -> None:
     record = logging.LogRecord("n", logging.INFO, "p", 1, "said %s", ("a\nERROR b\r\x1b[31m\u2028c é",), None)
     record.created, record.msecs = 0, 7
-    line = OneLine("%(asctime)s %(message)s").format(record)
-    assert line == "1970-01-01T00:00:00.007Z said a\\nERROR b\\r\\x1b[31m\\u2028c é"
-    assert shipped.LOGGING["formatters"]["line"]["()"] == "provocative.logs.OneLine"  # type: ignore[index]
+    line = OneLine().format(record)
+    assert line == "1970-01-01T00:00:00.007Z INFO n said a\\nERROR b\\r\\x1b[31m\\u2028c é"
+    assert json.loads(OneObject().format(record))["message"] == record.getMessage()
+    assert OneObject().format(record).isascii() and OneObject().format(record).isprintable()
+    assert shipped.LOGGING["formatters"]["line"]["()"] == "provocative.logs.formatter"
 
 
 def test_signing_in_is_in_the_log(ada: User, caplog: pytest.LogCaptureFixture) -> None:

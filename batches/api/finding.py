@@ -7,6 +7,7 @@ from batches.api import serializers
 from batches.core import states
 from batches.core.states import Status
 from batches.models import Batch
+from tenants import observed
 from tenants.authentication import tenant_of
 from tenants.errors import Refused
 
@@ -19,9 +20,11 @@ def of_tenant(request: Request) -> QuerySet[Batch]:
 def batch(request: Request, batch_id: str, param: str = "batch_id") -> Batch:
     """The tenant's batch. Raises Refused 404."""
     try:
-        return of_tenant(request).get(public_id=batch_id if "\x00" not in batch_id else "")
+        found = of_tenant(request).get(public_id=batch_id if "\x00" not in batch_id else "")
     except Batch.DoesNotExist:
         raise Refused(404, "batch_not_found", "There is no batch with this id.", param=param) from None
+    observed.note(batch=found.public_id)
+    return found
 
 
 def not_complete(found: Batch, cure: str = "") -> Refused:

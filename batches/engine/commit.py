@@ -6,6 +6,7 @@ docs/decisions/0003-commit-under-the-batch-lock.md
 """
 
 import logging
+import time
 from collections import Counter, defaultdict
 from datetime import datetime
 
@@ -23,7 +24,7 @@ from batches.engine.pump import Outcome
 from batches.models import Batch, Slice
 from batches.recording import Packed, Record
 from billing import money
-from tenants import clock
+from tenants import clock, observed
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ _told: set[int | None] = set()  # upstreams whose low counts were reported by th
 
 def commit(outcomes: list[Outcome]) -> None:
     """Store a group of results, whole or not at all. Raises django.db.Error; the group can then be handed in again."""
+    began = time.time()
     by_batch: dict[int, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_batch[outcome.line.held.claim.batch].append(outcome)
@@ -42,7 +44,11 @@ def commit(outcomes: list[Outcome]) -> None:
         now = clock.now()
         for pk in sorted(by_batch):
             if pk in batches:
-                _commit_batch(batches[pk], by_batch[pk], packed[pk], now)
+                name, tenant = by_batch[pk][0].line.held.claim.named
+                with observed.within(batch=name, tenant=tenant):
+                    _commit_batch(batches[pk], by_batch[pk], packed[pk], now)
+    for batch in batches.values():
+        observed.done("commit", batch.public_id, began, {"results": len(by_batch[batch.pk])})
     paused = {pk for pk, batch in batches.items() if batch.paused_reason}
     for outcome in outcomes:
         held = outcome.line.held

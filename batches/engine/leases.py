@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.db.models import F, Q
 
-from batches import identity, tasks
+from batches import identity, life, tasks
 from batches.core.scheduling import corrected, ranked, virtual_times, weights
 from batches.core.states import ACTIVE, Status
 from batches.engine import standing
@@ -49,6 +49,7 @@ class Claim:
     suspect: bool = False  # engine/suspects.py
     sole: tuple[int, int] = (0, 0)  # its line that was last sent alone, and how often since a commit of it
     carried: dict[int, tuple[int, float]] = field(default_factory=dict)  # line -> attempts, not before (unix time)
+    named: tuple[str, str] = ("", "")  # its batch and tenant, by their public ids
 
 
 def register() -> Runner:
@@ -177,9 +178,11 @@ def _claim_next(
     claims: list[Claim] = []
     virtual, weight = stand
     with transaction.atomic():
-        batch = Batch.objects.select_for_update(no_key=True).get(pk=batch_pk)
+        rows = Batch.objects.select_for_update(no_key=True, of=("self",)).select_related("tenant")
+        batch = rows.get(pk=batch_pk)
         if batch.status != Status.IN_PROGRESS or batch.paused_reason:
             return []
+        first = not (batch.last_result_at or Slice.objects.filter(batch=batch, virtual__isnull=False).exists())
         now = clock.now()
         open_ = claimable(now, suspects)
         for row in Slice.objects.filter(open_, wanted, batch=batch).order_by("index")[: min(lines, CLAIMED_AT_ONCE)]:
@@ -190,6 +193,8 @@ def _claim_next(
             lines -= row.lines
             if lines <= 0:
                 break
+        if first and claims:
+            life.started(batch)
     return claims
 
 
@@ -240,6 +245,7 @@ def _as_claim(batch: Batch, row: Slice, token: str) -> Claim:
         suspect=row.attempts >= SUSPECT_AFTER,
         sole=(row.sole_line, row.sole_sends),
         carried=carried,
+        named=(batch.public_id, batch.tenant.public_id),
     )
 
 

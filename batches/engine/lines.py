@@ -7,6 +7,7 @@ leaves its chain.
 """
 
 import heapq
+import time
 from collections import Counter, deque
 from itertools import count
 
@@ -16,6 +17,7 @@ from batches.core import planning, requests
 from batches.core.retrying import RETRY_AFTER_CAP
 from batches.engine.leases import Claim
 from billing.money import Rates
+from tenants import observed
 
 PARALLEL_KINDS = ("vllm", "sglang")  # engines that share prefix blocks between requests: siblings run in parallel
 
@@ -37,7 +39,7 @@ class Held:
     """A slice in hand: how many of its lines have no committed result, and how many are in flight."""
 
     __slots__ = (
-        "carried", "chains", "claim", "endpoint", "in_flight", "lane", "lost", "open", "rates", "stopped",
+        "began", "carried", "chains", "claim", "endpoint", "in_flight", "lane", "lost", "open", "rates", "stopped",
         "waits_until",
     )  # fmt: skip
 
@@ -47,9 +49,16 @@ class Held:
         self.carried = dict(claim.carried)
         self.chains: dict[int, deque[Line]] = {}
         self.open = self.in_flight = 0
+        self.began = time.time()
         self.stopped = False  # nothing more of it is sent: its batch closes, or the runner drains
         self.lost = False  # another runner has it: its state is not ours to write
         self.waits_until = 0.0  # on the loop's clock, as the database was told last
+
+    def tell(self) -> None:
+        """It is out of hand: done, or as far as it got."""
+        claim = self.claim
+        figures: dict[str, observed.Figure] = {"model": claim.model, "slice": claim.slice}
+        observed.done("slice", claim.named[0], self.began, {**figures, "lines": claim.lines, "open": self.open})
 
     def numbers(self) -> list[int]:
         """The numbers of its lines."""

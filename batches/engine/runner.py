@@ -208,5 +208,6 @@ class RunnerLoop:
             if not done and not held.lost:
                 leases.release(held.claim, held.carried)
             del self._supply.held[pk]
+            held.tell()
             if held.stopped:
                 lifecycle.close_if_drained(held.claim.batch)

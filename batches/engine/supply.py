@@ -13,7 +13,7 @@ from batches.engine.lines import Held, LaneKey
 from batches.engine.pump import Pump
 from batches.engine.suspects import Parole
 from batches.models import Permit, Runner, Slice, Upstream
-from tenants import clock
+from tenants import clock, observed
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,9 @@ class Supply:
             lines = min(lines, slots) if suspects else slots
         claims = leases.claim(runner, self._of_lane(key), lines, suspects) if lines else []
         for claim in claims:
-            self._take_in_hand(claim, key)
+            batch, tenant = claim.named
+            with observed.within(batch=batch, tenant=tenant):
+                self._take_in_hand(claim, key)
         return bool(claims)
 
     def _claimable(self, key: LaneKey, suspects: bool) -> bool:

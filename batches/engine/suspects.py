@@ -50,7 +50,7 @@ class Parole:
         if sends == 0:
             line.held.stopped = line.held.lost = True
         elif sends > MAX_DEATHS:
-            log.error("line %d of batch %d killed its runner %d times", line.number, line.held.claim.batch, MAX_DEATHS)
+            log.error("line %d of %s killed its runner %d times", line.number, line.held.claim.named[0], MAX_DEATHS)
             line.attempts = MAX_DEATHS
             pump.fail(self._kept.popleft(), CRASHED)
             self._window = 1

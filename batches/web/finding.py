@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from batches.models import Batch
+from tenants import observed
 from tenants.errors import Refused
 from tenants.models import Tenant
 
@@ -16,4 +17,5 @@ def batch(tenant: Tenant, batch_id: str, rows: QuerySet[Batch] | None = None) ->
     found = rows.filter(tenant=tenant, public_id=batch_id).first() if "\x00" not in batch_id else None
     if found is None:
         raise Refused(404, "batch_not_found", "There is no batch with this id.")
+    observed.note(batch=batch_id)
     return found

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from tenants import scope, sessions
+from tenants import observed, scope, sessions
 from tenants.errors import Refused
 from tenants.models import Membership, Tenant, User
 
@@ -60,6 +60,7 @@ def seat(
             found = _seat(request, tenant_id)
             sessions.touch(request)
             scope.settle(found.tenant.pk)
+            observed.note(tenant=found.tenant.public_id)
             request.seat = found  # type: ignore[attr-defined]  # for the templates: `seated`
             if RANKS[found.role] < RANKS[needs]:
                 raise Refused(403, "role_insufficient", f"This takes {NEEDED[needs]} of {found.tenant.name}. Ask one.")

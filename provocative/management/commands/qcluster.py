@@ -1,11 +1,13 @@
 """`manage.py qcluster`: django-q2's cluster, with a stop that runners hear and no process that outlives its parent."""
 
 import gc
+import logging
 import os
 from types import FrameType
 from typing import Any
 
 import django_q.cluster
+import django_q.worker
 from django.conf import settings
 from django.core.management.base import CommandError
 from django_q.cluster import Cluster, Sentinel
@@ -16,6 +18,8 @@ from batches import results, sealing, sweeping, validation
 from batches.engine import runner
 from batches.engine.stopping import stopping  # made before the fork, so that every worker shares its byte
 from provocative.processes import die_with_parent, forked_children_die_with_parent
+
+log = logging.getLogger(__name__)
 
 IDLE = -1  # a worker's timer between two tasks
 # a worker's first task does not wait for their imports
@@ -32,6 +36,14 @@ class StoppableCluster(Cluster):  # type: ignore[misc]  # django-q2 has no types
         if self.sentinel is None:
             raise SystemExit(0)
         super().sig_handler(signum, frame)
+
+
+class TaskFailures:
+    """What django-q2's workers tell of a task that raised, with the exception at hand. Its monitor, which has the text
+    of it alone, is not heard (settings.LOGGING)."""
+
+    def report(self) -> None:
+        log.error("a task failed", exc_info=True)  # noqa: LOG014 - it is called where the exception is handled
 
 
 class StrictSentinel(Sentinel):  # type: ignore[misc]
@@ -63,6 +75,7 @@ class Command(qcluster.Command):  # type: ignore[misc]
         if name := options.get("cluster_name"):
             os.environ["Q_CLUSTER_NAME"] = name
         django_q.cluster.Sentinel = StrictSentinel
+        django_q.worker.error_reporter = TaskFailures()
         gc.collect()
         gc.freeze()  # what is loaded is never garbage: workers' collections pass over it, and its pages stay shared
         cluster = StoppableCluster()
