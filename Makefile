@@ -17,7 +17,7 @@ PROCESSES := tests/core tests/dashboard tests/fuzz $(patsubst %,tests/test_%.py,
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres screenshots soak compat fuzz audit lint format bench clean
+.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres screenshots soak soak-tests soak-hour compat fuzz audit lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,8 +72,13 @@ screenshots: $(DEVELOPMENT) browser ## Keep a picture of every page in var/scree
 	@mkdir -p var/screenshots
 	SCREENSHOTS=$(CURDIR)/var/screenshots TEST_DATABASE=sqlite $(PYTHON) -m pytest -q tests/dashboard/test_every_page.py tests/dashboard/test_console.py
 
-soak: $(DEVELOPMENT) ## Run the long reliability tests on PostgreSQL (or TEST_DATABASE=sqlite), with their figures
+soak: soak-tests soak-hour ## Run the long reliability tests (TEST_DATABASE=sqlite: there), then MINUTES (60) of everything at once
+
+soak-tests: $(DEVELOPMENT)
 	TEST_DATABASE=$${TEST_DATABASE:-postgres} $(PYTHON) -m pytest -q -m soak -s
+
+soak-hour: $(DEVELOPMENT) ## Of `make soak`, tenants, faults and restarts all at once alone, for MINUTES (60), by a SEED
+	$(PYTHON) -m tests.soak --minutes $${MINUTES:-60} $${SEED:+--seed $$SEED}
 
 $(COMPAT): tests/compat/requirements.txt | $(VENV)/bin/python
 	$(PYTHON) -m venv .venv-compat

