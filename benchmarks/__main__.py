@@ -25,6 +25,7 @@ SUBJECTS = (
     "validate",
     "upload",
     "reading",
+    "pollers",
     "pages",
     "console",
     "first",

@@ -28,10 +28,16 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
 
 @api_view(["GET"])
 def batch(request: Request, batch_id: str) -> Response:
-    found = Batch.objects.get(public_id=batch_id)
-    return Response(
-        {"id": found.public_id, "status": found.status, "total": found.total, "completed_count": found.completed}
-    )
+    return Response(_shown(Batch.objects.get(public_id=batch_id)))
+
+
+@api_view(["GET"])
+def listing(request: Request) -> Response:
+    return Response({"data": [_shown(found) for found in Batch.objects.order_by("-pk")[:20]]})
+
+
+def _shown(found: Batch) -> dict[str, Any]:
+    return {"id": found.public_id, "status": found.status, "total": found.total, "completed_count": found.completed}
 
 
 class Batches(LoginRequiredMixin, ListView):  # type: ignore[type-arg]
@@ -50,6 +56,7 @@ def upload(request: HttpRequest) -> JsonResponse:
 
 
 urlpatterns = [
+    path("batch", listing),
     path("batch/<str:batch_id>", batch),
     path("batches/<str:tenant_id>", Batches.as_view()),
     path("upload", upload),
