@@ -93,7 +93,16 @@ def variables() -> set[str]:
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 if (
-                    called in ("os.environ.get", "env.choice", "env.flag", "env.number", "env.words", "env.networks", "env.fallbacks")
+                    called
+                    in (
+                        "os.environ.get",
+                        "env.choice",
+                        "env.flag",
+                        "env.number",
+                        "env.words",
+                        "env.networks",
+                        "env.fallbacks",
+                    )
                     and node.args
                 ):
                     found |= strings(node.args[0])
