@@ -184,14 +184,14 @@ def test_a_receiver_that_is_away_or_slow_holds_nothing_up(
 ) -> None:
     monkeypatch.setattr(tracing, "TIMEOUT", 0.2)
     monkeypatch.setattr(tracing, "LEAVING", 0.2)
-    collector.delay = 1
+    collector.delay = 15
     began = time.monotonic()
     for n in range(5000):  # more than fit into its queue
         observed.done("slice", f"batch_{n}", time.time(), {})
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < collector.delay
     began = time.monotonic()
     tracing.tracer().end()
-    assert time.monotonic() - began < 5, "not as long as ten deliveries take"
+    assert time.monotonic() - began < collector.delay, "not as long as one delivery takes"
     assert caplog.text.count("traces do not arrive") == 1
     collector.delay = 0
 
