@@ -8,9 +8,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -25,11 +25,11 @@ from tests.witness import Witness
 LINES, SLOTS, LATENCY_MS = 50_000, 64, (40, 60)
 POLLERS, SECONDS = 200, 8.0
 PATIENCE = 1800.0  # seconds for a batch
-WAYS = {"paced": 1.0, "flat_out": 0.0}  # seconds between two requests of a poller
+WAYS = {"paced": 2.0, "flat_out": 0.0}  # seconds between two requests of a poller
 SIDES = ("ours", "bare")
 WHEN = {"idle": "idle", "beside": "beside the batch"}
 CALLED = {
-    "paced": f"{POLLERS} pollers, a request a second each",
+    "paced": f"{POLLERS} pollers, a request each 2 s",
     "flat_out": f"{POLLERS} pollers, each at once again",
     "ours": "ours",
     "bare": "bare view",
@@ -107,11 +107,18 @@ def _figures(bench: Bench, sides: list[Side]) -> Figures:
     for way, every in WAYS.items():
         for side in sides:
             name = f"{way}_{side.name}"
+            _settle(bench.service)
             figures |= {f"{name}_idle_{key}": value for key, value in _idle(side, ended, every).items()}
             found: Figures = {}
             figures[f"{name}_batch"] = _batch(bench, side, every, found)
             figures |= {f"{name}_beside_{key}": value for key, value in found.items()}
     return figures
+
+
+def _settle(service: Service) -> None:
+    """Receipts are written, and the runners' loops have ended."""
+    query = "SELECT (SELECT count(*) FROM batches_batch WHERE receipts_file_id IS NULL) + count(*) FROM batches_runner"
+    _until(lambda: service.sql(query) == [(0,)])
 
 
 def _idle(side: Side, batch: str, every: float) -> Figures:
@@ -136,15 +143,19 @@ def _batch(bench: Bench, side: Side | None = None, every: float = 0.0, found: Fi
 
 
 def _seconds(service: Service, batch: str) -> float:
-    end = time.monotonic() + PATIENCE
     query = f"SELECT extract(epoch FROM ended_at - created_at), status FROM batches_batch WHERE public_id = '{batch}'"
-    while time.monotonic() < end:
-        [(seconds, status)] = service.sql(query)
-        if seconds is not None:
-            assert status == "completed", status
-            return float(seconds)
+    [(seconds, status)] = _until(lambda: [row for row in service.sql(query) if row[0] is not None])
+    assert status == "completed", status
+    return float(seconds)
+
+
+def _until(condition: Callable[[], Any]) -> Any:
+    """Wait for it; its first true value."""
+    end = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < end, "it never came true"
         time.sleep(0.5)
-    raise AssertionError(f"{batch} did not end")
+    return value
 
 
 @contextmanager
