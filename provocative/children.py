@@ -25,7 +25,10 @@ def always_healthy() -> bool:
 
 @dataclass(frozen=True)
 class Child:
-    """How to run one child. One whose `healthy` fails for `patience` seconds is wedged; `grace` is its time to stop."""
+    """How to run one child. One whose `healthy` fails for `patience` seconds is wedged; `grace` is its time to stop.
+
+    At a stop it stays for `lingers` seconds at least; `with_next` stops together with the child started after it.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -33,6 +36,8 @@ class Child:
     healthy: Callable[[], bool] = always_healthy
     patience: float = 30.0
     grace: float = 10.0
+    lingers: float = 0.0
+    with_next: bool = False
 
 
 class Process:

@@ -1,7 +1,9 @@
 """`/healthz`: this process answers. `/readyz`: what it stands on answers too."""
 
+import os
 import secrets
 
+from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.http import HttpRequest, JsonResponse
@@ -20,7 +22,12 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @csrf_exempt
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when the database is migrated and the storage takes a write, else 503 naming what does not answer."""
+    """200 when the database is migrated and the storage takes a write, else 503 naming what does not answer.
+
+    503 `draining` as soon as a stop was asked for: all else is answered as ever until it comes.
+    """
+    if settings.LEAVING and os.path.exists(settings.LEAVING):
+        return JsonResponse({"status": "draining"}, status=503)
     checks = {"database": _database, "storage": _storage}
     failed = {name: reason for name, check in checks.items() if (reason := _reason(check))}
     return JsonResponse({"status": "unavailable" if failed else "ok", **failed}, status=503 if failed else 200)

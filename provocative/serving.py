@@ -16,6 +16,7 @@ from django.db import OperationalError, close_old_connections
 
 from batches import identity, tasks
 from batches.engine import leases
+from provocative import fleet
 from provocative.addresses import BadAddress
 from provocative.children import Child
 from provocative.supervisor import Job, StopRequest, Supervisor
@@ -36,7 +37,8 @@ class Serving(BaseCommand):
             raise CommandError(str(error)) from None
         except OperationalError as error:
             raise CommandError(f"the database does not answer: check DATABASE_URL. {error}") from None
-        status = Supervisor(children, jobs, stop).run()
+        status = Supervisor(children, jobs, stop, fleet.leave).run()
+        fleet.leaving().unlink(missing_ok=True)
         self.ended()
         sys.exit(status)
 
@@ -58,6 +60,10 @@ class Serving(BaseCommand):
 
 def add_bind(parser: CommandParser) -> None:
     parser.add_argument("--bind", default="127.0.0.1:8000", help="HOST:PORT; port 0 takes a free one.")
+
+
+def add_drain(parser: CommandParser) -> None:
+    parser.add_argument("--drain", type=_seconds, default=0, help="Seconds at a stop for which /readyz answers 503.")
 
 
 def add_runners(parser: CommandParser) -> None:
@@ -82,6 +88,12 @@ def _sweep() -> None:
 def _bury() -> None:
     close_old_connections()
     leases.bury(identity.HOST, lambda pid, ticks: identity.start_time(pid) == ticks)
+
+
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -83,6 +83,7 @@ TEMPLATES = [
 # --- database: SQLite in HOME, or DATABASE_URL ---------------------------------------------------------------------
 WEB_CONNECTIONS = 60  # to PostgreSQL, at most, of a web server
 ROLE = os.environ.get("PROVOCATIVE_ROLE", "")  # set by `up` for its children: web, chores, runners
+LEAVING = os.environ.get("PROVOCATIVE_LEAVING", "")  # set by `up` and `web`: a file that is there once they stop
 database: dict[str, Any] = dict(
     dj_database_url.parse(os.environ.get("DATABASE_URL") or f"sqlite:///{HOME / 'provocative.sqlite3'}")
 )

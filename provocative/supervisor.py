@@ -62,12 +62,22 @@ class Job:
 
 
 class Supervisor:
-    """Runs `children`, started in the given order and stopped in the reverse one, until `stop` is asked for."""
+    """Runs `children`, started in the given order and stopped in the reverse one, until `stop` is asked for.
 
-    def __init__(self, children: Sequence[Child], jobs: Sequence[Job] = (), stop: StopRequest | None = None) -> None:
+    `leave` is called when it is, before the first of them is told.
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        jobs: Sequence[Job] = (),
+        stop: StopRequest | None = None,
+        leave: Callable[[], object] = lambda: None,
+    ) -> None:
         self.processes = [Process(child) for child in children]
         self._jobs = list(jobs)
         self._stop = stop or StopRequest()
+        self._leave = leave
 
     def run(self) -> int:
         """Supervise until a stop is asked for; returns the exit code, 0 unless it was interrupted twice."""
@@ -89,16 +99,40 @@ class Supervisor:
             turn(time.monotonic())
 
     def _end(self) -> None:
-        for process in reversed(self.processes):
-            self._end_one(process)
+        asked = time.monotonic()
+        self._leave()
+        for group in reversed(self._groups()):
+            self._linger(asked + max(process.child.lingers for process in group))
+            self._end_together(group)
 
-    def _end_one(self, process: Process) -> None:
-        """SIGTERM, then SIGKILL after the child's grace, or at once when that is asked for."""
-        deadline = time.monotonic() + process.child.grace
-        process.signal(signal.SIGTERM)
-        while not process.gone() and not self._stop.at_once:
-            if time.monotonic() >= deadline:
-                log.warning("%s did not stop within %.0f s: killed", process.child.name, process.child.grace)
-                break
+    def _groups(self) -> list[list[Process]]:
+        groups: list[list[Process]] = []
+        joined = False
+        for process in self.processes:
+            groups[-1:] = [[*groups[-1], process]] if joined else [*groups[-1:], [process]]
+            joined = process.child.with_next
+        return groups
+
+    def _linger(self, until: float) -> None:
+        while time.monotonic() < until and not self._stop.at_once:
             time.sleep(TURN / 2)
-        process.kill()
+
+    def _end_together(self, group: list[Process]) -> None:
+        """SIGTERM, then SIGKILL after each child's grace, or at once when that is asked for."""
+        told = time.monotonic()
+        for process in group:
+            process.signal(signal.SIGTERM)
+        left = list(group)
+        while left := [process for process in left if not self._over(process, told)]:
+            time.sleep(TURN / 2)
+
+    def _over(self, process: Process, told: float) -> bool:
+        """Whether it has ended; one whose time is over is ended."""
+        late = time.monotonic() - told >= process.child.grace
+        if process.gone():
+            return True
+        if late and not self._stop.at_once:
+            log.warning("%s did not stop within %.0f s: killed", process.child.name, process.child.grace)
+        if late or self._stop.at_once:
+            process.kill()
+        return late or self._stop.at_once

@@ -56,7 +56,10 @@ class Host:
         """Its exit code."""
         assert self.process
         self.process.send_signal(how)
-        return self.process.wait(seconds)
+        code = self.process.wait(seconds)
+        assert self.process.stdout
+        self.process.stdout.close()  # it may be started again
+        return code
 
     def remove(self) -> None:
         """Whatever still runs of it ends at once: the children die with their supervisor."""

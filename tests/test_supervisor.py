@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,28 @@ def test_a_signal_stops_the_children_in_the_reverse_order_of_their_start(tmp_pat
     assert supervisor.run() == 0
     assert log.read_text().split() == ["c", "b", "a"]
     assert all(process.pid is None for process in supervisor.processes)
+
+
+def test_children_of_one_group_stop_together_and_one_that_lingers_stays(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = f"trap 'echo X >> {log}; touch {log}.told.X; until [ -e {log}.told.Y ]; do sleep 0.02; done; exit' TERM;"
+    loop = "while :; do sleep 0.02; done"
+    pair = [
+        Child("b", shell(script.replace("X", "b").replace("Y", "c") + f"touch {log}.b; {loop}"), with_next=True),
+        Child("c", shell(script.replace("X", "c").replace("Y", "b") + f"touch {log}.c; {loop}")),
+    ]
+    web, left = replace(polite("a", log), lingers=0.6), []
+    start = time.monotonic()
+    supervisor = Supervisor(
+        [web, *pair],
+        [when_up(log, "abc", signal.SIGTERM)],
+        leave=lambda: left.append((time.monotonic(), log.exists() and log.read_text())),
+    )
+    assert supervisor.run() == 0
+    ((asked, told_before),) = left
+    assert not told_before, "it leaves before the first is told"
+    assert sorted(log.read_text().split()[:2]) == ["b", "c"] and log.read_text().split()[2:] == ["a"]
+    assert time.monotonic() - asked >= web.lingers and asked > start
 
 
 def test_a_second_sigterm_changes_nothing(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Command(serving.Serving):
 
     def add_arguments(self, parser: CommandParser) -> None:
         serving.add_bind(parser)
+        serving.add_drain(parser)
         serving.add_runners(parser)
         parser.add_argument("--no-model", action="store_true", help="Do not serve the embedded model.")
 
@@ -35,7 +36,10 @@ class Command(serving.Serving):
         self.check_database()
         self.model = _model(wanted=not options["no_model"])
         announcement = Announcement(web, self.model, self.say)
-        return fleet.children(web, self.model), [*serving.workers_jobs(), serving.announcing(announcement)]
+        return fleet.children(web, self.model, options["drain"]), [
+            *serving.workers_jobs(),
+            serving.announcing(announcement),
+        ]
 
     def ended(self) -> None:
         try:

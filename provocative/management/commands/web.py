@@ -16,9 +16,10 @@ class Command(serving.Serving):
 
     def add_arguments(self, parser: CommandParser) -> None:
         serving.add_bind(parser)
+        serving.add_drain(parser)
 
     def parts(self, **options: Any) -> tuple[list[Child], list[Job]]:
         at = addresses.claim(addresses.parse(options["bind"]))
         require_migrated()
         self.check_database()
-        return [fleet.web_server(at)], [serving.announcing(Announcement(at, None, self.say))]
+        return [fleet.web_server(at, options["drain"])], [serving.announcing(Announcement(at, None, self.say))]
