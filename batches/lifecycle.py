@@ -16,12 +16,12 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 
-from batches import identity, life, reserving, tasks
+from batches import identity, life, marks, reserving, tasks
 from batches.core import caps, states
 from batches.core.states import Status
 from batches.models import Batch, Slice
 from batches.webhooks import emitting
-from tenants import clock
+from tenants import clock, holding
 from tenants.errors import Refused
 
 STEP_LEASE = timedelta(seconds=30)
@@ -40,11 +40,12 @@ _STAMPS = {
 
 
 def runnable(batch: str = "") -> Q:
-    """Batches whose lines may be sent: neither closing nor paused, their tenant not suspended.
+    """Batches whose lines may be sent: neither closing nor paused, their tenant not suspended, the service not held.
 
     Of slices, with `batch__`.
     """
-    return Q(**{f"{batch}status": Status.IN_PROGRESS, f"{batch}paused_reason": ""}, tenant__suspended=False)
+    rows = Q(**{f"{batch}status": Status.IN_PROGRESS, f"{batch}paused_reason": ""}, tenant__suspended=False)
+    return rows & holding.working()
 
 
 def transition(batch: int, target: Status, where: Q | None = None, **fields: Any) -> bool:
@@ -263,12 +264,14 @@ class Step:
 
 
 def claim_step(batch: int, status: Status, where: Q | None = None) -> Step | None:
-    """Lease the step that a batch in `status` needs (where `where` holds); None when it is leased, or the batch is
-    elsewhere."""
+    """Lease the step that a batch in `status` needs (where `where` holds); None when it is leased, the batch is
+    elsewhere, or the service holds."""
+    if not marks.look():
+        return None
     now = clock.now()
     token = f"{identity.step_holder()}/{secrets.token_hex(8)}"
     free = Q(step_until=None) | Q(step_until__lt=now)
-    claimed = Batch.objects.filter(free, where or Q(), pk=batch, status=status).update(
+    claimed = Batch.objects.filter(free, holding.working(), where or Q(), pk=batch, status=status).update(
         step_token=token, step_until=now + STEP_LEASE, step_attempts=F("step_attempts") + 1
     )
     if not claimed:

@@ -135,12 +135,6 @@ def read(key: str, start: int, length: int) -> bytes:
     return data
 
 
-def size(key: str) -> int:
-    """Bytes of the object. Raises OSError."""
-    with _as_disk_error(key):
-        return int(default_storage.size(key))
-
-
 def folder() -> Path | None:
     """Where objects are files; None: they are in S3."""
     try:
@@ -165,6 +159,45 @@ def abort_unfinished(kinds: Sequence[str], before: datetime) -> int:
             upload.abort()
             aborted += 1
     return aborted
+
+
+def names(folder: str) -> list[str]:
+    """The objects right in a folder, by their names there. Raises OSError."""
+    with _as_disk_error(folder):
+        return default_storage.listdir(folder)[1] if _exists(folder) else []
+
+
+def keys(folder: str) -> Iterator[str]:
+    """The keys of all objects in a folder, and in those in it. Raises OSError."""
+    if not _exists(folder):
+        return
+    with _as_disk_error(folder):
+        folders, files = default_storage.listdir(folder)
+    for name in files:
+        yield f"{folder}/{name}"
+    for name in folders:
+        yield from keys(f"{folder}/{name}")
+
+
+def _exists(folder: str) -> bool:
+    """Whether it can be listed: S3 has no folders, and lists an empty one."""
+    path = _local_path(folder)
+    return path is None or path.is_dir()
+
+
+def size(key: str) -> int | None:
+    """Bytes of an object; None where there is none. Raises OSError."""
+    try:
+        with _as_disk_error(key):
+            return default_storage.size(key)
+    except FileNotFoundError:
+        return None
+
+
+def modified(key: str) -> datetime:
+    """When it was written. Raises OSError."""
+    with _as_disk_error(key):
+        return default_storage.get_modified_time(key)
 
 
 @contextmanager

@@ -2,45 +2,50 @@
 
 import logging
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from django.core.files.storage import default_storage
-
-from batches import objects
+from batches import marks, objects
 from batches.models import Batch, File
-from tenants import clock
+from tenants import clock, holding
+from tenants.models import Mark
 
 log = logging.getLogger(__name__)
 
 KINDS = ("inputs", "plans", "results", "receipts", "ready")  # the folders that this service writes to
 AGE = timedelta(days=1)  # younger ones may be on their way
+AGE_OF_LOST = timedelta(days=30)  # rows of a restored database that named them are lost: somebody may want them
+SKEW = timedelta(minutes=10)  # between the storage's clock and the database's
 LOOKED_UP = 500  # keys a query
 
 
 def remove() -> int:
-    """Delete objects older than a day that no row names, and uploads that never ended; returns how many."""
-    removed = objects.abort_unfinished(KINDS, clock.now() - AGE)
-    for keys in _pages(key for kind in KINDS for key in _objects(kind)):
-        named = set(File.objects.filter(storage_key__in=keys).values_list("storage_key", flat=True))
-        named |= set(Batch.objects.filter(plan_key__in=keys).values_list("plan_key", flat=True))
-        for key in set(keys) - named:
-            if default_storage.get_modified_time(key) < clock.now() - AGE:
-                objects.delete(key)
-                removed += 1
+    """Delete objects older than a day that no row names, and uploads that never ended; returns how many.
+
+    Of a time that a restored database knows nothing of they stay for longer, and while the service holds all do.
+    """
+    if not marks.look():
+        return 0
+    removed, row = objects.abort_unfinished(KINDS, clock.now() - AGE), holding.row()
+    for key in unnamed():
+        if _is_over(objects.modified(key), row):
+            objects.delete(key)
+            removed += 1
     if removed:
         log.warning("%d stored objects that no row names were removed", removed)
     return removed
 
 
-def _objects(folder: str) -> Iterator[str]:
-    try:
-        folders, files = default_storage.listdir(folder)
-    except FileNotFoundError:
-        return
-    for name in files:
-        yield f"{folder}/{name}"
-    for name in folders:
-        yield from _objects(f"{folder}/{name}")
+def unnamed() -> Iterator[str]:
+    """Keys of stored objects that no row names. Raises OSError."""
+    for keys in _pages(key for kind in KINDS for key in objects.keys(kind)):
+        named = set(File.objects.filter(storage_key__in=keys).values_list("storage_key", flat=True))
+        named |= set(Batch.objects.filter(plan_key__in=keys).values_list("plan_key", flat=True))
+        yield from sorted(set(keys) - named)
+
+
+def _is_over(written: datetime, row: Mark) -> bool:
+    lost = row.gap_from and row.gap_until and row.gap_from - SKEW <= written <= row.gap_until + SKEW
+    return written < clock.now() - (AGE_OF_LOST if lost else AGE)
 
 
 def _pages(keys: Iterator[str]) -> Iterator[list[str]]:

@@ -17,7 +17,7 @@ import msgspec
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from batches import alerting, keeping, life, lifecycle, metering, objects, tasks
+from batches import alerting, keeping, life, lifecycle, marks, metering, objects, tasks
 from batches.core import jsonl, rendering, requests, sla, states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
@@ -116,6 +116,7 @@ def _finalize(batch: Batch, ending: Status, step: Step) -> None:
             _discard(written)
         raise
     if ended:
+        marks.move()
         drop_scaffolding(batch.pk)
     else:
         _discard(written)

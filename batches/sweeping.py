@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.db.models import Exists, OuterRef, Q
 
-from batches import alerting, expecting, files, idempotency, late, lifecycle, results, tasks
+from batches import alerting, expecting, files, idempotency, late, lifecycle, marks, results, tasks
 from batches.core import caps, states
 from batches.core.states import Status
 from batches.engine import leases
@@ -20,8 +20,10 @@ FAILURES_KEPT = timedelta(days=7)
 
 
 def sweep() -> None:
-    """Expire, close, ring, bury, tidy, estimate."""
+    """Expire, close, ring, bury, tidy, estimate; while the service holds, bury alone."""
     leases.bury_expired()
+    if not marks.tick():
+        return
     _note_held_back()
     _expire_late()
     _close_drained()

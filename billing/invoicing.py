@@ -17,7 +17,7 @@ from billing.fields import Total
 from billing.ledger import Account, Kind
 from billing.models import ChargeLine, Invoice, InvoicedEntry, LedgerEntry
 from billing.models.ledger import debited
-from tenants import admission, clock, trail
+from tenants import admission, clock, holding, trail
 from tenants.errors import Refused
 
 SETTLING = (Kind.PAYMENT, Kind.WRITE_OFF, Kind.ROUNDING)  # what becomes of invoices is on none
@@ -86,9 +86,10 @@ def _months(month: date) -> Iterator[date]:
 
 def close(tenant: int, month: date, actor: str = trail.SERVICE) -> Invoice | None:
     """The tenant's invoice of the month that begins on that day, if it is made now; None when it was made before, or
-    there is nothing to put on it. Raises NotOver."""
+    there is nothing to put on it. Raises NotOver, and Refused while the service holds."""
     if month >= clock.month():
         raise NotOver(f"{month:%Y-%m} has not ended.")
+    holding.check()
     with transaction.atomic():
         row = admission.lock(tenant)  # of two that close, one makes it and the other finds it
         found = waiting(clock.following(month)).filter(tenant_id=tenant)

@@ -9,8 +9,10 @@ SENDING, REFRESHING = 300, 600  # seconds: well below a chore's timeout
 def close_months() -> None:
     """Make the invoices of the months that have ended."""
     from billing import invoicing
+    from tenants import holding
 
-    invoicing.close_all()
+    if not holding.held():
+        invoicing.close_all()
 
 
 def send_invoices() -> None:
@@ -23,8 +25,9 @@ def send_invoices() -> None:
 def refresh_invoices() -> None:
     """Ask Stripe what became of what is open."""
     from billing.stripe import client, settling
+    from tenants import holding
 
-    if client.configured():
+    if client.configured() and not holding.held():
         settling.refresh(REFRESHING)
 
 

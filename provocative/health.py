@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from provocative.preparing import missing_migrations
+from tenants import holding
 
 
 @csrf_exempt
@@ -22,7 +23,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @csrf_exempt
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when the database is migrated and the storage takes a write, else 503 naming what does not answer.
+    """200 when the database is migrated and the storage takes a write, else 503 naming what does not answer. A service
+    that holds is ready: who reads is answered. It says so in `held`.
 
     503 `draining` as soon as a stop was asked for: all else is answered as ever until it comes.
     """
@@ -30,7 +32,10 @@ def readyz(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"status": "draining"}, status=503)
     checks = {"database": _database, "storage": _storage}
     failed = {name: reason for name, check in checks.items() if (reason := _reason(check))}
-    return JsonResponse({"status": "unavailable" if failed else "ok", **failed}, status=503 if failed else 200)
+    if failed:
+        return JsonResponse({"status": "unavailable", **failed}, status=503)
+    held = holding.held()
+    return JsonResponse({"status": "ok", **({"held": held.why} if held else {})})
 
 
 def _reason(check: object) -> str:

@@ -18,7 +18,7 @@ from django.http import (
 
 from provocative import errors
 from provocative.bodies import Body
-from tenants import observed, scope, throttling
+from tenants import holding, observed, scope, throttling
 from tenants.errors import Refused, busy, too_slow
 
 BODIES = 48  # requests with a body at once
@@ -26,6 +26,8 @@ CHUNKED = "This address takes no body whose size is not known: send it with a Co
 IN_THE_CLEAR = "This came unencrypted: use https, and take a new key, since this one may have been read on the way."
 MAX_FORM = 1024 * 1024  # bytes of a body anywhere but at UPLOADS
 UPLOADS = {"/v1/batch", "/v1/batch/validate", "/v1/files"}
+SAFE = {"GET", "HEAD", "OPTIONS"}
+CHANGING = ("/v1/", "/t/", "/stripe/")  # where tenants, and Stripe, change what is theirs
 _UPLOADED = re.compile(r"/t/[^/]+/uploads")  # by PUT: the body is the file
 _LENGTH = re.compile("[0-9]{1,100}")  # Python reads no number of thousands of digits
 _HARMLESS = re.compile(r"[A-Za-z0-9_.-]{8,64}")
@@ -92,6 +94,19 @@ class BoundedBodies:
         if isinstance(body, Body) and body.slow:  # whatever was made of it: Django's CSRF check takes it for no token
             return errors.refuse(request, too_slow())
         return response
+
+
+class Holding:
+    """While the service holds, tenants read, and nothing of theirs is changed, nor is taken what Stripe tells. Staff go
+    on, and people sign in."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method not in SAFE and request.path.startswith(CHANGING) and holding.held():
+            return errors.refuse(request, holding.refusal())
+        return self._get_response(request)
 
 
 def _takes_files(request: HttpRequest) -> bool:

@@ -1,12 +1,17 @@
 """What stands before anything starts: folders, tables, schedules. Any number of hosts may do it at once."""
 
+import logging
+
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from batches import tasks
+from batches import marks, tasks
+from tenants import holding
+
+log = logging.getLogger(__name__)
 
 LOCK = 7_682_201_174_420_532  # any number, as long as nobody else locks it in this database
 
@@ -17,6 +22,13 @@ def prepare() -> None:
     if missing_migrations():
         call_command("migrate", interactive=False, verbosity=0)
     _install_schedules()
+    compare_marks()
+
+
+def compare_marks() -> None:
+    """Hold, before anything works, where this database is not the one of the storage; and say so."""
+    if not marks.look() and (held := holding.held()):
+        log.warning("the service holds: %s Nothing is sent or charged: `manage.py hold report` tells more", held.text)
 
 
 def prepare_worker() -> None:
@@ -26,16 +38,23 @@ def prepare_worker() -> None:
 
 
 def require_migrated() -> None:
-    """Make the folders. Raises CommandError when the tables are not up to date."""
+    """Make the folders, compare the marks. Raises CommandError when the tables are not up to date."""
     _make_folders()
     if missing := missing_migrations():
         raise CommandError(f"the database lacks {missing} migrations: run `manage.py migrate` once, then start again.")
+    compare_marks()
 
 
 def missing_migrations() -> int:
     """How many this code wants that the database has not seen."""
     executor = MigrationExecutor(connection)
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def unknown_migrations(applied: list[str]) -> list[str]:
+    """Which of these, as app.name, this code does not have."""
+    known = {".".join(each) for each in MigrationExecutor(None).loader.disk_migrations}
+    return sorted(set(applied) - known)
 
 
 def _install_schedules() -> None:

@@ -52,6 +52,7 @@ MIDDLEWARE = [
     "provocative.middleware.Scoped",
     "provocative.middleware.RateHeaders",
     "provocative.middleware.BoundedBodies",
+    "provocative.middleware.Holding",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -192,6 +192,34 @@ class AuditEvent(models.Model):
         return f"{self.action} {self.target} by {self.actor}"
 
 
+class Mark(models.Model):
+    """One row: how far this database has come, by a number that the storage has too; and whether the service holds.
+
+    tenants/holding.py, batches/marks.py
+    """
+
+    class Why(models.TextChoices):
+        DATABASE_OLDER = "database_older"  # the storage has been marked by a later state of it
+        DATABASE_FORKED = "database_forked"  # another database marks the same storage
+        STORAGE_OLDER = "storage_older"  # it lacks a mark that it had
+        RESTORED = "restored"
+        OPERATOR = "operator"
+
+    number = models.BigIntegerField(default=0, help_text="Grows at each charge, and once a minute.")
+    token = models.CharField(max_length=32, default="", help_text="Of that number: a copy of the database has another.")
+    anchor = models.BigIntegerField(default=0, help_text="A number that the storage surely has.")
+    moved_at = models.DateTimeField(null=True)
+    held_at = models.DateTimeField(null=True, help_text="Null: it works.")
+    held_by = models.CharField(max_length=254, default="")
+    held_why = models.CharField(max_length=20, default="", choices=Why.choices)
+    held_note = models.CharField(max_length=300, default="")
+    gap_from = models.DateTimeField(null=True, help_text="What this database does not know of: from here")
+    gap_until = models.DateTimeField(null=True, help_text="to here. Objects of that time are kept for long.")
+
+    def __str__(self) -> str:
+        return f"mark {self.number}"
+
+
 class ApiKey(models.Model):
     """A key's digest and what it may do. The key itself is shown once and never stored."""
 

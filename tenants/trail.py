@@ -66,6 +66,11 @@ ACTIONS = {
     "invoice.paid": "Invoice paid",
     "invoice.written_off": "Invoice written off",
     "invoice.sent": "Invoice to be sent to Stripe",
+    "hold.begun": "Service holds",
+    "hold.ended": "Service works again",
+    "batch.adopted": "Batch ended by its stored results",
+    "batch.handed_back": "Batch handed back after a restore",
+    "batch.sent_again": "Batch to be sent again after a restore",
     "group.created": "Group of staff made",
     "group.changed": "Group of staff changed",
 }

@@ -23,7 +23,7 @@ from django.db import connection
 from django.test import Client, TransactionTestCase
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from batches import files, tasks
+from batches import files, marks, tasks
 from batches.engine import runner
 from batches.models import Batch, Upstream
 from billing import tasks as billing_tasks
@@ -89,6 +89,7 @@ def quick_flush() -> Iterator[None]:
 def empty() -> None:
     """What Django's flush does, but for the tables in KEPT; on PostgreSQL in one statement. And forget attempts."""
     cache.clear()
+    shutil.rmtree(settings.HOME / "files" / marks.FOLDER, ignore_errors=True)
     strangers.failures.clear()
     tables = sorted(set(connection.introspection.django_table_names()) - KEPT)
     if connection.vendor == "sqlite":

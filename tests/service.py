@@ -153,6 +153,32 @@ class Service:
         ) as file:
             return file.execute(query).fetchall()
 
+    def execute(self, statement: str) -> None:
+        """A statement behind the product's back."""
+        if environment.DATABASE == "postgres":
+            with psycopg.connect(self._dsn) as connection:
+                connection.execute(statement.encode())
+            return
+        with closing(sqlite3.connect(self.home / "provocative.sqlite3", timeout=30)) as file, file:
+            file.execute(statement)
+
+    def empty(self) -> None:
+        """A new, empty database in place of its own, while it is stopped."""
+        self._end_operator()
+        if environment.DATABASE == "postgres":
+            name = self._dsn.rpartition("=")[2]
+            with psycopg.connect(f"host={self.server} user=postgres", autocommit=True) as server:
+                server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+                server.execute(f'CREATE DATABASE "{name}" OWNER provocative'.encode())
+            return
+        for path in self.home.glob("provocative.sqlite3*"):
+            path.unlink()
+
+    def _end_operator(self) -> None:
+        if self._operator:
+            self._operator.communicate()
+        self._operator = None
+
     def lose_tasks(self) -> int:
         """Empty the queue behind the product's back; how many tasks are lost."""
         if environment.DATABASE == "postgres":
@@ -186,8 +212,7 @@ class Service:
     def remove(self) -> None:
         for client in self._clients:
             client.close()
-        if self._operator:
-            self._operator.communicate()
+        self._end_operator()
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()

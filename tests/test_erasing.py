@@ -6,7 +6,7 @@ import pytest
 from django.core.files.storage import default_storage
 from django.test import Client
 
-from batches import erasing, files, orphans
+from batches import erasing, files, objects, orphans
 from batches.models import Batch, File, Result, Slice
 from billing.models import LedgerEntry
 from tenants.models import AuditEvent
@@ -37,7 +37,7 @@ def ended(owner: Person, work: Any, **fields: str) -> str:
 
 def stored() -> list[str]:
     """Every object in the storage."""
-    return [key for kind in orphans.KINDS for key in orphans._objects(kind)]
+    return [key for kind in orphans.KINDS for key in objects.keys(kind)]
 
 
 def test_data_goes_and_the_account_stays(owner: Person, witness: Witness, work: Any) -> None:

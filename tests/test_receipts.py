@@ -153,7 +153,7 @@ def submitted(owner: Person, work: Work, count: int = 2) -> Batch:
 
 
 def stored() -> set[str]:
-    return set(orphans._objects("receipts"))
+    return set(objects.keys("receipts"))
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired", "never begun"])

@@ -11,7 +11,7 @@ import pytest
 from django.core.files.storage import storages
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from batches import objects, orphans
+from batches import marks, objects, orphans
 from batches.models import File
 from provocative.doctor import storage as doctor
 from provocative.doctor.findings import Level
@@ -38,6 +38,8 @@ def on_s3(server: str, settings: Any) -> Iterator[Any]:
     settings.STORAGES = {**settings.STORAGES, "default": storage(s3.url(server), Path("unused"))}
     bucket = s3.client(server)
     yield bucket
+    for mark in objects.keys(marks.FOLDER):  # the next test's database is another one
+        objects.delete(mark)
     bucket.close()
     connection = storages["default"].connection  # type: ignore[attr-defined]
     connection.meta.client.close()
@@ -58,7 +60,7 @@ def test_the_main_job_on_s3(owner: Person, witness: Witness, work: Any, on_s3: A
     whole = b"".join(owner.get(f"/v1/batch/{batch}/output").streaming_content)
     assert b"".join(part.streaming_content) == whole[10:20]
     kinds = [entry["Key"].partition("/")[0] for entry in on_s3.list_objects_v2(Bucket=s3.BUCKET)["Contents"]]
-    assert sorted(kinds) == ["inputs", "results", "results", "results"], "the plan is gone with the batch"
+    assert sorted(kinds) == ["inputs", "mark", "results", "results", "results"], "the plan is gone with the batch"
 
 
 def test_what_is_refused_leaves_nothing_on_s3(owner: Person, on_s3: Any) -> None:

@@ -39,6 +39,15 @@ def alerts(seen: Figures) -> list[Alert]:
     return sorted(found, key=lambda alert: not alert.urgent)
 
 
+def _held(seen: Figures) -> Iterator[Alert]:
+    if seen.held:
+        yield Alert(
+            "held", ACT, f"The service holds since {seen.held.since:%Y-%m-%d %H:%M} UTC: nothing is sent, charged or "
+            f"taken. {seen.held.text}",
+            "Decide what becomes of each batch: `manage.py hold report` lists them (docs/backups.md).", "", BATCH,
+        )  # fmt: skip
+
+
 def _no_runner(seen: Figures) -> Iterator[Alert]:
     waiting = [lane for lane in seen.lanes if lane.waiting and lane.since and lane.since < seen.now - GRACE]
     if waiting and not any(host.live for host in seen.hosts):
@@ -176,7 +185,7 @@ def _invoices(seen: Figures) -> Iterator[Alert]:
 
 
 LOOKS: tuple[Callable[[Figures], Iterator[Alert]], ...] = (
-    _no_runner, _stranded, _at_risk, _queue, _batches, _resting, _refusing, _free, _webhooks, _invoices,
+    _held, _no_runner, _stranded, _at_risk, _queue, _batches, _resting, _refusing, _free, _webhooks, _invoices,
 )  # fmt: skip
 
 

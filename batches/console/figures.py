@@ -10,6 +10,7 @@ from batches.console.runners import Host, Queue
 from batches.console.takings import Dues, Takings
 from batches.console.troubles import Troubles
 from batches.console.use import Use
+from tenants.holding import Held
 
 
 class Figures(NamedTuple):
@@ -25,3 +26,4 @@ class Figures(NamedTuple):
     use: Use | None
     takings: Takings | None
     dues: Dues | None
+    held: Held | None  # the service sends, charges and deletes nothing

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from batches.console import alerts, doing, load, promises, runners, takings, troubles, use
 from batches.console.alerts import Alert
 from batches.console.figures import Figures
-from tenants import clock
+from tenants import clock, holding
 
 # What each card needs: who may not see all of what it shows does not see the card.
 NEEDS: dict[str, frozenset[str]] = {
@@ -29,7 +29,7 @@ class Home(NamedTuple):
 
 
 def home(sees: frozenset[str], queue: runners.Queue | None = None) -> Home:
-    """For somebody with these permissions, of PERMISSIONS. At most ten queries, and one for the time."""
+    """For somebody with these permissions, of PERMISSIONS. At most eleven queries, and one for the time."""
     cards = frozenset(card for card, needed in NEEDS.items() if needed <= sees)
     figures = _read(cards, queue if "queue" in cards else None)
     return Home(cards, figures, [alert for alert in alerts.alerts(figures) if alert.needs in sees])
@@ -53,4 +53,5 @@ def _read(cards: frozenset[str], queue: runners.Queue | None) -> Figures:
         use=card("use", use.use, now),
         takings=card("takings", takings.takings, now),
         dues=card("dues", takings.dues),
+        held=holding.held(),
     )

@@ -58,7 +58,8 @@ def commit(outcomes: list[Outcome]) -> None:
 
 
 def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: datetime) -> None:
-    if batch.status not in TAKING:
+    stranger = batch.secret != outcomes[0].line.held.claim.secret  # the database was restored: it has that number anew
+    if stranger or batch.status not in TAKING:
         Batch.objects.filter(pk=batch.pk).update(wasted=F("wasted") + len(outcomes))
         return
     known = leases.finished_lines(batch.pk, [outcome.line.number for outcome in outcomes])

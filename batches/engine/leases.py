@@ -187,9 +187,9 @@ def _claim_next(
         open_ = claimable(now, suspects)
         for row in Slice.objects.filter(open_, wanted, batch=batch).order_by("index")[: min(lines, CLAIMED_AT_ONCE)]:
             row.virtual = virtual = _tag(batch, row, virtual, weight)
-            token = _take(runner, row, open_, now + LEASE)
+            token = take(runner, row, open_, now + LEASE)
             if token:
-                claims.append(_as_claim(batch, row, token))
+                claims.append(as_claim(batch, row, token))
             lines -= row.lines
             if lines <= 0:
                 break
@@ -198,7 +198,7 @@ def _claim_next(
     return claims
 
 
-def _take(runner: Runner, row: Slice, open_: Q, until: datetime) -> str:
+def take(runner: Runner, row: Slice, open_: Q, until: datetime) -> str:
     """The token of a fresh lease on it; empty when it is not open any more."""
     token = secrets.token_hex(16)
     claimed = Slice.objects.filter(open_, pk=row.pk).update(
@@ -224,7 +224,8 @@ def _tag(batch: Batch, row: Slice, virtual: float, weight: float) -> float:
     return start + corrected(row.tokens, row.lines, completed, used) / weight
 
 
-def _as_claim(batch: Batch, row: Slice, token: str) -> Claim:
+def as_claim(batch: Batch, row: Slice, token: str) -> Claim:
+    """What a runner needs to run a slice that it has leased."""
     carried = {line: (attempts, moment) for line, attempts, moment in json.loads(row.carried or "[]")}
     return Claim(
         slice=row.pk,

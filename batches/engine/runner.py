@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
-from batches import identity, lifecycle
+from batches import identity, lifecycle, marks
 from batches.engine import leases
 from batches.engine.commit import commit
 from batches.engine.committing import Committer, first_group
@@ -38,7 +38,7 @@ DRAIN_SECONDS = 30.0  # for lines in flight at a stop; at a handover, as long as
 def run(stop: Callable[[], bool] = stopping, idle: float = IDLE_SECONDS, seconds: float | None = None) -> None:
     """Run what is fairest until a stop, `idle` seconds without work, or `seconds` (then a successor is rung for)."""
     close_old_connections()
-    if stop() or leases.live_runners(identity.HOST) >= settings.RUNNERS:
+    if stop() or leases.live_runners(identity.HOST) >= settings.RUNNERS or not marks.look():
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
         RunnerLoop(loop, stop, idle, seconds or settings.RUNNER_SECONDS).run()
@@ -64,6 +64,7 @@ class RunnerLoop:
         self._beaten = self._busy_at = now
         self._kept_house = 0.0
         self._complained = float("-inf")
+        self._doubts = False  # the database was away: is it the same one?
 
     def run(self) -> None:
         try:
@@ -123,9 +124,14 @@ class RunnerLoop:
             self._database(lambda: self._supply.refresh(self._row, self._draining))
         self._database(self._release_stopped)
         if not self._draining and not self._pump.stalled:
-            self._database(lambda: self._supply.claim(self._row))
+            self._database(self._claim)
         if not self._outcomes and self._pump.commit_due(time.monotonic()):
             self._begin_commit()
+
+    def _claim(self) -> None:
+        self._doubts = self._doubts and not marks.look()
+        if not self._doubts:
+            self._supply.claim(self._row)
 
     def _begin_commit(self) -> None:
         """Commit a group while the next turn runs."""
@@ -166,6 +172,7 @@ class RunnerLoop:
             work()
         except DatabaseError as error:
             self._report(error)
+            self._doubts = True
             connection.close()
             time.sleep(DATABASE_PAUSE)
             return False

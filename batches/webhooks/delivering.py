@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 
-from batches import tasks
+from batches import marks, tasks
 from batches.webhooks import leasing
 from batches.webhooks.leasing import Claim
 from batches.webhooks.sending import Outcome, Sender
@@ -23,8 +23,8 @@ Sending = asyncio.Task[Outcome]
 
 
 def deliver() -> None:
-    """Send what is due, unless somebody does already."""
-    if leasing.held(clock.now()):
+    """Send what is due, unless somebody does already, or the service holds."""
+    if not marks.look() or leasing.held(clock.now()):
         return
     leasing.bury()
     token, until = secrets.token_hex(16), time.monotonic() + CLAIMING

@@ -22,7 +22,7 @@ from batches.core import webhooks
 from batches.models import WebhookDelivery, WebhookEndpoint
 from batches.webhooks import sending
 from batches.webhooks.sending import Message, Outcome
-from tenants import clock
+from tenants import clock, holding
 from tenants.sealed import Unopened
 
 LEASE = timedelta(seconds=30)  # twice the deadline of a POST
@@ -48,9 +48,9 @@ class Claim:
 
 
 def due(now: datetime) -> QuerySet[WebhookDelivery]:
-    """Deliveries that may be sent. Those of a suspended tenant wait."""
+    """Deliveries that may be sent. Those of a suspended tenant wait; while the service holds, all do."""
     rows = WebhookDelivery.objects.filter(state=PENDING, next_at__lte=now, attempts__lt=webhooks.MAX_ATTEMPTS)
-    return rows.filter(endpoint__disabled_reason="", endpoint__tenant__suspended=False)
+    return rows.filter(holding.working(), endpoint__disabled_reason="", endpoint__tenant__suspended=False)
 
 
 def held(now: datetime) -> bool:

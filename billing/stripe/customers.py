@@ -11,7 +11,7 @@ from billing import customers
 from billing.models import Customer
 from billing.stripe import client
 from billing.stripe.client import Object
-from tenants import clock
+from tenants import clock, holding
 from tenants.models import Membership
 
 SKEW = timedelta(minutes=10)  # between Stripe's clock and ours
@@ -37,7 +37,8 @@ def found_or_made(tenant: int) -> str:
         return row.stripe_id
     first = _asks_first(row)
     row.refresh_from_db()
-    found = None if first else _made_before(row)
+    lost = holding.row().gap_from  # a state of the database that may have made one
+    found = None if first and lost is None else _made_before(row, lost)
     found = found or client.create(
         lambda v1, options: v1.customers.create(_described(row), options),
         row.stripe_reference,
@@ -55,11 +56,14 @@ def _asks_first(row: Customer) -> bool:
     return rows.update(stripe_asked_at=clock.now(), stripe_reference=reference) == 1
 
 
-def _made_before(row: Customer) -> Object | None:
-    """What an earlier attempt made whose answer was lost. From the list: Stripe's search lags behind."""
-    since = int(((row.stripe_asked_at or clock.now()) - SKEW).timestamp())
+def _made_before(row: Customer, lost: datetime | None) -> Object | None:
+    """What an earlier attempt made whose answer was lost, or a state of the database that was. From the list: Stripe's
+    search lags behind."""
+    asked = row.stripe_asked_at or clock.now()
+    since = int((min(asked, lost or asked) - SKEW).timestamp())
     made = client.every(lambda v1: v1.customers.list({"created": {"gte": since}, "limit": 100}))
-    return next((each for each in made if each["metadata"].get("customer") == row.stripe_reference), None)
+    named = {"customer": row.stripe_reference, "tenant": row.tenant.public_id}
+    return next((each for each in made if any(each["metadata"].get(key) == name for key, name in named.items())), None)
 
 
 def _hours(row: Customer) -> int:
@@ -71,7 +75,8 @@ def _described(row: Customer) -> Object:
     """Invoices by mail need an address: that of the tenant's first user, until Checkout asks for a better one."""
     members = Membership.objects.filter(tenant=row.tenant_id, user__is_active=True).order_by("pk")
     email = members.values_list("user__email", flat=True).first()
-    described = {"name": row.tenant.name, "metadata": {"customer": row.stripe_reference}}
+    names = {"customer": row.stripe_reference, "tenant": row.tenant.public_id}
+    described = {"name": row.tenant.name, "metadata": names}
     return described | ({"email": email} if email else {})
 
 

@@ -24,7 +24,7 @@ from billing.models import Invoice
 from billing.stripe import client, customers, items, settling
 from billing.stripe.client import Failed, Object
 from billing.stripe.items import Item, Mismatch
-from tenants import clock, trail
+from tenants import clock, holding, trail
 
 LEASE = timedelta(minutes=10)
 SPENT = 480.0  # seconds of a lease, after which no further call is made
@@ -45,8 +45,8 @@ class Claim:
 
 
 def due() -> QuerySet[Invoice]:
-    """Invoices that are to be sent now."""
-    return Invoice.objects.filter(send_at__lte=clock.now(), status=Invoice.Status.OPEN)
+    """Invoices that are to be sent now: none while the service holds."""
+    return Invoice.objects.filter(holding.working(), send_at__lte=clock.now(), status=Invoice.Status.OPEN)
 
 
 def is_due() -> bool:
@@ -84,7 +84,7 @@ def claim() -> Claim | None:
     """The invoice that has waited longest, with a lease of its own."""
     for pk in due().order_by("send_at", "pk").values_list("pk", flat=True)[:10]:
         token, end, now = secrets.token_hex(16), time.monotonic() + SPENT, clock.now()
-        rows = Invoice.objects.filter(pk=pk, send_at__lte=now, status=Invoice.Status.OPEN)
+        rows = Invoice.objects.filter(holding.working(), pk=pk, send_at__lte=now, status=Invoice.Status.OPEN)
         if rows.update(send_token=token, send_at=now + LEASE, send_attempts=F("send_attempts") + 1):
             return Claim(Invoice.objects.get(pk=pk), token, end)
     return None
@@ -127,7 +127,7 @@ def _sent(claimed: Claim) -> Object:
     found = _draft(invoice, customer)
     if found["status"] != "draft":
         return found
-    there = {} if _is_fresh(invoice) else _items(found["id"])
+    there = _items(found["id"])
     for item in wanted:
         if item.key not in there:
             if time.monotonic() > claimed.end:
@@ -137,16 +137,11 @@ def _sent(claimed: Claim) -> Object:
     return _finalized(found["id"], customer)
 
 
-def _is_fresh(invoice: Invoice) -> bool:
-    return invoice.send_attempts == 1
-
-
 def _draft(invoice: Invoice, customer: str) -> Object:
     """The invoice at Stripe: known, found, or made."""
     if invoice.stripe_id:
         return client.call(lambda v1: v1.invoices.retrieve(invoice.stripe_id))
-    found = None if _is_fresh(invoice) else _made_before(invoice, customer)
-    found = found or client.create(
+    found = _made_before(invoice, customer) or client.create(
         lambda v1, options: v1.invoices.create(_described(invoice, customer), options),
         invoice.public_id,
         invoice.send_attempts,
@@ -156,10 +151,27 @@ def _draft(invoice: Invoice, customer: str) -> Object:
 
 
 def _made_before(invoice: Invoice, customer: str) -> Object | None:
-    since = int((invoice.created_at - customers.SKEW).timestamp())
+    """What an earlier attempt made; else what a state of the database did that was lost in a restore: of the same month
+    and sum it is taken over. Raises Mismatch where it is of another sum: a month is not billed twice."""
+    since = _stamp(clock.following(invoice.month)) - int(customers.SKEW.total_seconds())
     wanted = {"customer": customer, "created": {"gte": since}, "limit": 100}
-    made = client.every(lambda v1: v1.invoices.list(wanted))
-    return next((each for each in made if each["metadata"].get("invoice") == invoice.public_id), None)
+    made = list(client.every(lambda v1: v1.invoices.list(wanted)))
+    own = next((each for each in made if each["metadata"].get("invoice") == invoice.public_id), None)
+    return own or next((_taken_over(invoice, each) for each in made if _is_of_month(invoice, each)), None)
+
+
+def _is_of_month(invoice: Invoice, found: Object) -> bool:
+    known = Invoice.objects.filter(public_id=found["metadata"].get("invoice")).exists()
+    return found["metadata"].get("month") == f"{invoice.month:%Y-%m}" and found["status"] != "void" and not known
+
+
+def _taken_over(invoice: Invoice, found: Object) -> Object:
+    exact = found["metadata"].get("exact_usd")
+    if exact != money.usd(int(invoice.due)):
+        raise Mismatch(f"Stripe has {found['id']} of this month, of {exact} USD: void it there, or write this one off")
+    log.warning("Invoice %s is %s at Stripe, which a lost state of the database sent", invoice.public_id, found["id"])
+    named = {"metadata": {"invoice": invoice.public_id}}
+    return client.call(lambda v1: v1.invoices.update(found["id"], named))
 
 
 def _described(invoice: Invoice, customer: str) -> Object:

@@ -65,7 +65,7 @@ def holds_the_files() -> Iterator[Finding]:
     """Whether what the newest rows name is here: else this is not the storage of who wrote it."""
     newest = File.objects.filter(deleted_at=None, bytes__gt=0).exclude(storage_key="").order_by("-created_at")[:SAMPLED]
     rows = list(newest.values_list("pk", "storage_key", "bytes"))
-    missing = [pk for pk, key, size in rows if _size(key) != size]
+    missing = [pk for pk, key, size in rows if objects.size(key) != size]
     # one may have been deleted while we looked
     gone = File.objects.filter(pk__in=missing, deleted_at=None).exclude(storage_key="").count() if missing else 0
     if gone:
@@ -80,13 +80,6 @@ def holds_the_files() -> Iterator[Finding]:
         )
     else:
         yield ok(f"The newest {len(rows)} files are here, and whole." if rows else "There are no files so far.")
-
-
-def _size(key: str) -> int:
-    try:
-        return objects.size(key)
-    except FileNotFoundError:
-        return -1
 
 
 def room() -> Iterator[Finding]:

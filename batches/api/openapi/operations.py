@@ -15,6 +15,7 @@ JSON, FORM, MULTIPART, JSONL = (
 EVERY = {
     "unsupported_parameter", "duplicate_parameter", "malformed_request", "host_not_allowed", "method_not_allowed",
     "request_timeout", "request_too_large", "too_many_transfers", "https_required", "server_error",
+    "service_held",
 }  # fmt: skip
 KEYED = {
     "missing_api_key", "invalid_api_key", "too_many_bad_keys", "insufficient_scope", "tenant_suspended",
