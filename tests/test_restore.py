@@ -417,11 +417,13 @@ def test_a_runner_whose_database_was_away_compares_before_it_claims(
     sweeping.sweep()
     yesterday = Yesterday()
     work()
-    sent, restored, claim = answered(witness), [], Supply.claim
+    sent, claim = answered(witness), Supply.claim
+    restored: list[bool] = []
 
     def breaks(supply: Supply, row: Any) -> None:
         if not restored:
-            restored.append(yesterday.restore())
+            yesterday.restore()
+            restored.append(True)
             raise OperationalError("the connection was lost")
         claim(supply, row)
 

@@ -125,7 +125,7 @@ def test_a_call_that_fails_is_made_again_without_a_second_effect(
 def test_an_answer_that_does_not_come_is_not_waited_for(owner: Person, stripe: FakeStripe, monkeypatch: Any) -> None:
     monkeypatch.setattr(client, "ANSWER", 0.2)
     invoice = month(owner, *MODELS)
-    stripe.faults = {1: "slow"}
+    stripe.faults = {2: "slow"}
     invoice = send(invoice)
     assert invoice.send_error.startswith("APIConnectionError") and len(stripe.objects.of("invoice")) == 1
     assert_once(stripe, send(invoice))
@@ -135,7 +135,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for(owner: Person, stripe: F
 def test_without_looking_there_would_be_two(owner: Person, stripe: FakeStripe, monkeypatch: Any) -> None:
     """What the test of faults is worth."""
     invoice = month(owner, *MODELS)
-    stripe.faults = {1: "lost"}
+    stripe.faults = {2: "lost"}
     invoice = send(invoice)
     stripe.objects.ahead += DAY
     monkeypatch.setattr(sending, "_made_before", lambda *_: None)

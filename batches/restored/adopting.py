@@ -5,7 +5,7 @@ prices follow from the answers in them. Then it is finalized: the file must come
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -85,8 +85,9 @@ def _input(batch: Batch) -> Iterator[jsonl.Line]:
     return jsonl.lines(objects.chunks(batch.input_file.storage_key), requests.MAX_LINE)
 
 
-def adopt(batch: Batch, found: Found) -> Batch:
-    """End the batch by the stored results; as it is then. Raises NotAdopted, OSError."""
+def adopt(batch: Batch, found: Found, note: Callable[[], object]) -> Batch:
+    """End the batch by the stored results; as it is then. `note` is called in the last transaction before it is
+    finalized. Raises NotAdopted, OSError."""
     with holding.deciding(), scope.tenant(batch.tenant_id):
         _start(batch)
         batch = Batch.objects.select_related("input_file").get(pk=batch.pk)
@@ -97,8 +98,10 @@ def adopt(batch: Batch, found: Found) -> Batch:
                 _replay(batch, stored)
             finally:
                 stored.close()
-        _keep_promise(batch, found.modified)
-        _close(batch, stored.never_run)
+        with transaction.atomic():
+            _keep_promise(batch, found.modified)
+            _close(batch, stored.never_run)
+            note()
         results.finalize(batch.pk)
         sealing.seal(batch.pk)
     return Batch.objects.select_related("results_file", "tenant").get(pk=batch.pk)
@@ -188,10 +191,9 @@ def _keep_promise(batch: Batch, written: datetime) -> None:
 
 def _close(batch: Batch, ending: Status | None) -> None:
     """Towards its end, if the last commit has not brought it there: it was cancelled, or expired."""
-    with transaction.atomic():
-        row = Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)
-        if row.status == Status.IN_PROGRESS and ending:
-            lifecycle.transition(batch.pk, ending)
-            row.status = ending
-        if row.status in CLOSING:
-            lifecycle.finalize_now(batch.pk)
+    row = Batch.objects.select_for_update(no_key=True).get(pk=batch.pk)
+    if row.status == Status.IN_PROGRESS and ending:
+        lifecycle.transition(batch.pk, ending)
+        row.status = ending
+    if row.status in CLOSING:
+        lifecycle.finalize_now(batch.pk)

@@ -1,6 +1,6 @@
 """What an operator decides about each batch that would go on after a restore, and the end of the hold.
 
-Every decision is on the tenant's trail, in the transaction that makes it where it changes rows.
+Every decision is on the tenant's trail, in the transaction that makes it.
 """
 
 from datetime import timedelta
@@ -49,17 +49,19 @@ def adopt(batch: Batch, found: list[Found], actor: str, reason: str) -> dict[str
     stored = finding.whole(batch, found)
     if stored is None:
         raise NotDecided(f"The storage has no whole results of {batch.public_id}: send it again, or hand it back.")
+    details = {"object": stored.key, "sha256": finding.sha256(stored.key), "reason": reason}
+
+    def note() -> None:
+        trail.record(batch.tenant, actor, "batch.adopted", batch.public_id, **details)
+
     try:
-        ended = adopting.adopt(batch, stored)
+        ended = adopting.adopt(batch, stored, note)
     except NotAdopted as error:
         raise NotDecided(f"{batch.public_id} can't take the results {stored.key}: {error}.") from None
     file = ended.results_file
     if file is None:
         raise NotDecided(f"{batch.public_id} is {ended.status}: its end is made once the service works again.")
-    same = finding.sha256(stored.key) == file.sha256
-    details = {"object": stored.key, "sha256": file.sha256, "same": same, "reason": reason}
-    trail.record(ended.tenant, actor, "batch.adopted", ended.public_id, **details)
-    return _shown(ended) | details
+    return _shown(ended) | details | {"same": details["sha256"] == file.sha256}
 
 
 def hand_back(batch: Batch, actor: str, reason: str) -> dict[str, Any]:
