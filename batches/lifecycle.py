@@ -16,7 +16,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 
-from batches import identity, life, marks, reserving, tasks
+from batches import identity, life, marks, measures, reserving, tasks
 from batches.core import caps, states
 from batches.core.states import Status
 from batches.models import Batch, Slice
@@ -63,6 +63,7 @@ def transition(batch: int, target: Status, where: Q | None = None, **fields: Any
         if moved:
             life.moved(batch, target)
             if target in states.TERMINAL:
+                measures.ended(target)
                 emitting.announce(batch, target, fields[stamp])
     return moved
 

@@ -17,7 +17,7 @@ import msgspec
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from batches import alerting, keeping, life, lifecycle, marks, metering, objects, tasks
+from batches import alerting, keeping, life, lifecycle, marks, measures, metering, objects, tasks
 from batches.core import jsonl, rendering, requests, sla, states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
@@ -94,7 +94,7 @@ def finalize(batch_pk: int) -> None:
 def _finalize_leased(batch: Batch, step: Step) -> None:
     ending = states.ending(batch.cancelling_at is not None, batch.expiring_at is not None)
     try:
-        with scope.tenant(batch.tenant_id):
+        with measures.step("finalize"), scope.tenant(batch.tenant_id):
             _finalize(batch, ending, step)
     except StepLost:
         return

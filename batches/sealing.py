@@ -11,7 +11,7 @@ import msgspec
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from batches import files, keeping, lifecycle, objects, receipts, signing
+from batches import files, keeping, lifecycle, measures, objects, receipts, signing
 from batches.core import states
 from batches.core.states import Status
 from batches.lifecycle import Step, StepLost
@@ -39,7 +39,7 @@ def seal(batch_pk: int) -> None:
 
 def _seal_leased(batch: Batch, step: Step) -> None:
     try:
-        with scope.tenant(batch.tenant_id):
+        with measures.step("seal"), scope.tenant(batch.tenant_id):
             _seal(batch, step)
     except StepLost:
         return

@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
 from django.http import HttpRequest, UnreadablePostError
 
-from batches import keeping, objects
+from batches import keeping, measures, objects
 from batches.core.jsonl import LineCounter
 from tenants.errors import Refused
 from tenants.models import Tenant
@@ -57,6 +57,7 @@ class Arriving:
         """They are all there: make them durable."""
         self._writer.close()
         writer = self._writer
+        measures.UPLOADED.inc(writer.bytes)
         self._stored = Stored(writer.key, filename or "upload", writer.bytes, self._counter.count, writer.sha256)
 
     @property

@@ -11,7 +11,7 @@ import msgspec
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from batches import enqueued, files, lifecycle, objects, reserving, tasks, uploads
+from batches import enqueued, files, lifecycle, measures, objects, reserving, tasks, uploads
 from batches.core import jsonl, planning, requests
 from batches.core.bounds import Work
 from batches.core.requests import Fault, Request
@@ -55,8 +55,9 @@ def _validate_leased(batch: Batch, step: Step) -> None:
         fault = Fault("validation_failed", "The file could not be validated in three tries. Ask the operator.")
         _fail(batch, step, fault)
         return
+    key = batch.input_file.storage_key
     try:
-        with scope.tenant(batch.tenant_id), objects.local(batch.input_file.storage_key) as path:
+        with measures.step("validate"), scope.tenant(batch.tenant_id), objects.local(key) as path:
             _validate(batch, path, step)
     except StepLost:
         return

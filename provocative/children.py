@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from batches import measures
 from provocative.processes import die_with_parent
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Process:
 
     def __init__(self, child: Child) -> None:
         self.child = child
+        measures.supervised(child.name)
         self.delay = 0.0  # before the next start
         self._popen: subprocess.Popen[bytes] | None = None
         self._started = self._start_at = self._next_check = 0.0
@@ -58,9 +60,11 @@ class Process:
     def turn(self, now: float) -> None:
         """Notice a death, end a wedge, start what is due."""
         if self._popen and self._reap():
+            measures.CHILD_EXITS.labels(self.child.name).inc()
             self._plan_restart(now)
         if self._popen and self._wedged(now):
             log.error("%s (pid %d) is wedged: killed", self.child.name, self._popen.pid)
+            measures.CHILD_WEDGES.labels(self.child.name).inc()
             self.kill()
             self._plan_restart(now)
         if not self._popen and now >= self._start_at:

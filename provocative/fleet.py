@@ -82,6 +82,17 @@ def _runners() -> Child:
     )
 
 
+def metrics(at: Address) -> Child:
+    """What Prometheus asks, of all the others."""
+    where = f"[{at.host}]:{at.port}" if ":" in at.host else f"{at.host}:{at.port}"
+    return Child(
+        name="metrics",
+        argv=(*MANAGE, "metrics", "--bind", where),
+        env=_env("metrics"),
+        healthy=lambda: answers(at, "/healthz"),
+    )
+
+
 def _model(at: Address) -> Child:
     return Child(
         name="model",

@@ -30,7 +30,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """
     if settings.LEAVING and os.path.exists(settings.LEAVING):
         return JsonResponse({"status": "draining"}, status=503)
-    checks = {"database": _database, "storage": _storage}
+    checks = {"database": _database, "storage": storage}
     failed = {name: reason for name, check in checks.items() if (reason := _reason(check))}
     if failed:
         return JsonResponse({"status": "unavailable", **failed}, status=503)
@@ -49,7 +49,8 @@ def _database() -> str:
     return "migrations are missing" if missing_migrations() else ""
 
 
-def _storage() -> str:
+def storage() -> str:
+    """Write a small object and delete it; what is wrong. Raises whatever the storage does."""
     key = default_storage.save(f"ready/{secrets.token_hex(8)}", ContentFile(b"ready"))
     default_storage.delete(key)
     return ""

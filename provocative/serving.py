@@ -14,11 +14,12 @@ from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, close_old_connections
 
-from batches import identity, tasks
+from batches import identity, measures, tasks
 from batches.engine import leases
-from provocative import fleet
-from provocative.addresses import BadAddress
+from provocative import addresses, fleet
+from provocative.addresses import Address, BadAddress
 from provocative.children import Child
+from provocative.exposition import counted
 from provocative.supervisor import Job, StopRequest, Supervisor
 
 TICK, BURY, ANNOUNCE = 5.0, 0.5, 0.2  # seconds between two calls
@@ -27,12 +28,20 @@ TICK, BURY, ANNOUNCE = 5.0, 0.5, 0.2  # seconds between two calls
 class Serving(BaseCommand):
     """A command that runs until Ctrl-C or SIGTERM."""
 
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """With the option that all of them have."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        add_metrics(parser)
+        return parser
+
     def handle(self, *args: Any, **options: Any) -> None:
         stop = StopRequest()
         stop.listen()
         settings.RUNNERS = options.get("runners", settings.RUNNERS)  # the sweep of this process counts with it too
         try:
+            at = exposed(options["metrics"])
             children, jobs = self.parts(**options)
+            children = [*children, *([fleet.metrics(at)] if at else [])]
         except BadAddress as error:
             raise CommandError(str(error)) from None
         except OperationalError as error:
@@ -64,6 +73,21 @@ def add_bind(parser: CommandParser) -> None:
 
 def add_drain(parser: CommandParser) -> None:
     parser.add_argument("--drain", type=_seconds, default=0, help="Seconds at a stop for which /readyz answers 503.")
+
+
+def add_metrics(parser: CommandParser) -> None:
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="Serve Prometheus there; not where strangers reach it.")
+
+
+def exposed(bind: str | None) -> Address | None:
+    """Where to serve metrics; from here on this process and its children count for it. Raises BadAddress."""
+    if not bind:
+        return None
+    at = addresses.claim(addresses.parse(bind))
+    folder = settings.HOME / "metrics" / str(at.port)
+    counted.begin(folder)
+    measures.share(folder)
+    return at
 
 
 def add_runners(parser: CommandParser) -> None:

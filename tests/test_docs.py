@@ -28,8 +28,20 @@ from tests.witness import Witness
 
 pytestmark = pytest.mark.sqlite_only  # they read the same on both
 ROOMS = ("provocative", "batches", "billing", "tenants")
-PAGES = ("api", "architecture", "billing", "errors", "operating", "reliability", "upgrading", "webhooks")
+PAGES = (
+    "api",
+    "architecture",
+    "billing",
+    "errors",
+    "metrics",
+    "operating",
+    "reliability",
+    "runbook",
+    "upgrading",
+    "webhooks",
+)
 SAFETY = ("security/asvs", "security/api-top-10", "security/inventory")
+INTERNAL = ("model", "qcluster", "metrics", "migrate")  # with options for `up` alone, or Django's
 MODEL = "smollm2-135m"
 HOST, KEY, BATCH = "http://127.0.0.1:8000", "pk-prov-YOUR_KEY", "batch_YOUR_ID"
 RANDOM = {"id", "api_key", "prefix", "password", "since", "expires"}  # of what commands print
@@ -178,7 +190,7 @@ def commands() -> Iterator[tuple[str, set[str]]]:
             subparsers = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
             verbs: dict[str, Any] = subparsers[0].choices if subparsers else {}
             yield from ((f"{name} {verb}", options(own)) for verb, own in verbs.items())
-            if not verbs and name not in ("model", "qcluster", "migrate"):  # options for `up` alone, or Django's
+            if not verbs and name not in INTERNAL:
                 yield name, options(parser)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 
+from batches import measures
 from batches.core import retrying
 from batches.core.answers import Verdict
 from batches.core.limiting import CAPACITY_STATUS, Adaptive
@@ -33,6 +34,7 @@ class Channel:
         self.failures, self.cool_until = 0, 0.0
         self.noted = 0  # failures, as the database knows them
         self.minute = Minute()
+        self.tally = measures.Tally()
         self.told: tuple[int, ...] = ()  # its figures, as the database knows them
         self.parked: list[asyncio.Future[None]] = []
         self._address = ("", "")
@@ -80,8 +82,9 @@ class Channel:
                 "upstream %s (%s) can't be used: %s; it rests for %.1f s", self.id, self.public_model, why, pause
             )
 
-    def count(self, verdict: Verdict) -> None:
+    def count(self, verdict: Verdict, seconds: float) -> None:
         """An attempt has ended."""
+        self.tally.saw(verdict, seconds)
         if verdict.status in CAPACITY_STATUS:
             self.minute.throttled += 1
         elif verdict.final and verdict.status is not None:

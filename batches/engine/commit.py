@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import F
 from msgspec import json
 
-from batches import lifecycle, metering, recording
+from batches import lifecycle, measures, metering, recording
 from batches.core.answers import UNCHARGED
 from batches.core.rendering import render
 from batches.core.states import CLOSING, TAKING, Status
@@ -28,6 +28,7 @@ from tenants import clock, observed
 
 log = logging.getLogger(__name__)
 
+Taken = tuple[str, dict[str, int]]  # a model, and what its lines took
 _told: set[int | None] = set()  # upstreams whose low counts were reported by this process
 
 
@@ -37,8 +38,10 @@ def commit(outcomes: list[Outcome]) -> None:
     by_batch: dict[int, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_batch[outcome.line.held.claim.batch].append(outcome)
+    taken: list[Taken] = []
     packed = {pk: recording.pack([_record(outcome) for outcome in some]) for pk, some in by_batch.items()}
-    with transaction.atomic():  # on SQLite this is the only writer's lock: nothing is worked out under it
+    # on SQLite this is the only writer's lock: nothing is worked out under it
+    with measures.COMMITS.time(), transaction.atomic():
         locked = Batch.objects.select_for_update(no_key=True).filter(pk__in=by_batch).order_by("pk")
         batches = {batch.pk: batch for batch in locked}
         now = clock.now()
@@ -46,9 +49,10 @@ def commit(outcomes: list[Outcome]) -> None:
             if pk in batches:
                 name, tenant = by_batch[pk][0].line.held.claim.named
                 with observed.within(batch=name, tenant=tenant):
-                    _commit_batch(batches[pk], by_batch[pk], packed[pk], now)
+                    taken += _commit_batch(batches[pk], by_batch[pk], packed[pk], now)
     for batch in batches.values():
         observed.done("commit", batch.public_id, began, {"results": len(by_batch[batch.pk])})
+    measures.committed(taken, len(outcomes))
     paused = {pk for pk, batch in batches.items() if batch.paused_reason}
     for outcome in outcomes:
         held = outcome.line.held
@@ -57,11 +61,11 @@ def commit(outcomes: list[Outcome]) -> None:
         held.stopped = held.stopped or held.claim.batch in paused
 
 
-def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: datetime) -> None:
+def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: datetime) -> list[Taken]:
     stranger = batch.secret != outcomes[0].line.held.claim.secret  # the database was restored: it has that number anew
     if stranger or batch.status not in TAKING:
         Batch.objects.filter(pk=batch.pk).update(wasted=F("wasted") + len(outcomes))
-        return
+        return []
     known = leases.finished_lines(batch.pk, [outcome.line.number for outcome in outcomes])
     fresh = {record.line: record for record in packed.records if record.line not in known}
     if len(fresh) < len(outcomes):
@@ -71,8 +75,9 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: da
         _report_flagged(batch, packed.records)
     taken = metering.measured(packed.records)
     _count(batch, taken, now, stored=len(fresh), wasted=len(outcomes) - len(fresh))
-    if fresh:
-        _meter(batch, outcomes, packed.records, taken, now)
+    by_model = _by_model(batch, outcomes, packed.records, taken) if fresh else []
+    for model, lines in by_model:  # the tenant's usage moves by the same numbers
+        metering.add(batch, model, now, lines)
     _advance_slices({outcome.line.held: outcome for outcome in outcomes}, outcomes)
     if batch.status == Status.IN_PROGRESS and batch.completed + batch.failed == batch.total:
         lifecycle.finalize_now(batch.pk)
@@ -80,6 +85,7 @@ def _commit_batch(batch: Batch, outcomes: list[Outcome], packed: Packed, now: da
         _pause_at_caps(batch, taken["cost"])
     elif batch.status in CLOSING:
         lifecycle.close_if_drained(batch.pk)  # this may have been the last slice in flight
+    return by_model
 
 
 def _pause_at_caps(batch: Batch, grown: int) -> None:
@@ -135,17 +141,15 @@ def _count(batch: Batch, taken: dict[str, int], now: datetime, stored: int, wast
         setattr(batch, name, getattr(batch, name) + by)
 
 
-def _meter(batch: Batch, outcomes: list[Outcome], records: list[Record], taken: dict[str, int], now: datetime) -> None:
-    """The tenant's usage moves by the same numbers; where lines name several models, by each model's own."""
+def _by_model(batch: Batch, outcomes: list[Outcome], records: list[Record], taken: dict[str, int]) -> list[Taken]:
+    """What was taken; where lines name several models, of each model."""
     if batch.model is not None:
-        metering.add(batch, batch.model, now, taken)
-        return
+        return [(batch.model, taken)]
     models = {outcome.line.number: outcome.line.held.claim.model for outcome in outcomes}
     by_model: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_model[models[record.line]].append(record)
-    for model, some in sorted(by_model.items()):
-        metering.add(batch, model, now, metering.measured(some))
+    return [(model, metering.measured(some)) for model, some in sorted(by_model.items())]
 
 
 def _advance_slices(helds: dict[Held, Outcome], outcomes: list[Outcome]) -> None:

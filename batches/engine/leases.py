@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.db.models import F, Q
 
-from batches import identity, life, tasks
+from batches import identity, life, measures, tasks
 from batches.core.scheduling import corrected, ranked, virtual_times, weights
 from batches.core.states import ACTIVE, Status
 from batches.engine import standing
@@ -167,6 +167,8 @@ def claim(runner: Runner, wanted: Q, lines: int, suspects: bool = False) -> list
         claims += found
         virtual[best.tenant] = max(virtual[best.tenant], found[-1].virtual)
         lines -= sum(claimed.lines for claimed in found)
+    if claims:
+        measures.CLAIMED.labels(model).inc(len(claims))
     return claims
 
 

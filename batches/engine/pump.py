@@ -195,7 +195,7 @@ class Pump:
         finally:
             channel.sending.discard(slot)
         verdict = judge(held.endpoint, answer, line.body)
-        channel.count(verdict)
+        channel.count(verdict, time.monotonic() - started)
         if channel.own_model and verdict.delivered:
             verdict = verdict._replace(body=replace_model(verdict.body, channel.public_model))
         asked = None if verdict.final else retrying.retry_after(answer.retry_after, datetime.now(UTC))

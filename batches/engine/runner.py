@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
-from batches import identity, lifecycle, marks
+from batches import identity, lifecycle, marks, measures
 from batches.engine import leases
 from batches.engine.commit import commit
 from batches.engine.committing import Committer, first_group
@@ -78,6 +78,7 @@ class RunnerLoop:
             self._outcomes += self._pump.take_outcomes()
             self._commit()
             self._committer.close()
+            self._supply.tell_counts()
             self._database(self._release_stopped)
             self._database(lambda: leases.unregister(self._row))
 
@@ -118,6 +119,7 @@ class RunnerLoop:
             self._database(self._heartbeat)
             self._database(self._supply.note_waits)
             self._database(lambda: self._supply.tell_figures(self._row))
+            self._supply.tell_counts()
         if now - self._kept_house > HOUSEKEEPING:
             self._kept_house = now
             self._database(self._stop_closed_batches)
@@ -179,6 +181,7 @@ class RunnerLoop:
         return True
 
     def _report(self, error: DatabaseError) -> None:
+        measures.DATABASE_ERRORS.inc()
         if time.monotonic() - self._complained > COMPLAINT_SECONDS:
             log.warning("runner %s: the database failed (%s); trying on", self._row.pk, type(error).__name__)
             self._complained = time.monotonic()

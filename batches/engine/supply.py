@@ -116,6 +116,11 @@ class Supply:
                 mine.update(**dict(zip(Permit.FIGURES, figures, strict=True)))
                 channel.told = (runner.pk, *figures)
 
+    def tell_counts(self) -> None:
+        """Add what upstreams answered to this process's metrics."""
+        for channel in self._pump.channels.values():
+            channel.tally.tell(channel.id, channel.public_model)
+
     def note_waits(self) -> None:
         """Let the database know of slices in hand that stand still because all their lines wait."""
         now = time.monotonic()

@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 
-from batches import marks, tasks
+from batches import marks, measures, tasks
 from batches.webhooks import leasing
 from batches.webhooks.leasing import Claim
 from batches.webhooks.sending import Outcome, Sender
@@ -39,7 +39,9 @@ def deliver() -> None:
             for sending in runner.run(_ended(in_flight)):
                 claim = in_flight.pop(sending)
                 with scope.tenant(claim.tenant):
-                    leasing.settle(claim, _outcome(sending))
+                    outcome = _outcome(sending)
+                    leasing.settle(claim, outcome)
+                measures.WEBHOOKS.labels("failed" if outcome.error else "delivered").inc()
     if is_due():
         tasks.ring_deliver()
 

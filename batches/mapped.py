@@ -1,0 +1,34 @@
+"""prometheus_client's mapped files, on a disk that may be full.
+
+It makes them sparse: the first number written to a page that the disk has no room for ends the process (SIGBUS).
+Here the room is taken when a file is made; where there is none, the process counts in memory, for itself.
+"""
+
+import os
+
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
+
+ROOM = 256 * 1024  # bytes: some 1,500 series
+
+
+class Allocated(MmapedDict):
+    """A mapped file whose pages the disk has."""
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        try:
+            with open(filename, "ab") as file:
+                os.posix_fallocate(file.fileno(), 0, ROOM)
+        except OSError:
+            filename = f"/proc/self/fd/{os.memfd_create('metrics')}"
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        if self._used + len(key.encode()) + 32 > self._capacity:  # it grows, to twice as much; raises OSError instead
+            os.posix_fallocate(self._f.fileno(), 0, 2 * self._capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+
+def install() -> None:
+    """Have prometheus_client use it."""
+    vars(values)["MmapedDict"] = Allocated
