@@ -34,7 +34,7 @@ class Point(NamedTuple):
 RUNNING = {
     "after_register": Point("batches.engine.leases", "register", "after"),
     "after_permits": Point("batches.engine.permits", "settle", "after"),
-    "in_claim": Point("batches.engine.leases", "_as_claim", "before"),
+    "in_claim": Point("batches.engine.leases", "as_claim", "before"),
     "after_claim": Point("batches.engine.leases", "claim", "after"),
     "after_second_claim": Point("batches.engine.leases", "claim", "after", 2),
     "before_send": Point("batches.engine.upstream", "Client.post", "before", 5),

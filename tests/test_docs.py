@@ -31,6 +31,7 @@ ROOMS = ("provocative", "batches", "billing", "tenants")
 PAGES = (
     "api",
     "architecture",
+    "backups",
     "billing",
     "errors",
     "metrics",
