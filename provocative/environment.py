@@ -42,6 +42,16 @@ def choice(name: str, *known: str) -> str:
     return value
 
 
+def dsn(name: str) -> str:
+    """Where a Sentry is; "" for none. Raises ImproperlyConfigured on any other address, without quoting its key."""
+    value = os.environ.get(name, "")
+    parts = urlsplit(value)
+    known = parts.scheme in ("http", "https") and parts.username and parts.hostname
+    if value and not (known and parts.path.rpartition("/")[2].isdecimal()):
+        raise ImproperlyConfigured(f"{name} is not https://KEY@HOST/NUMBER, as Sentry shows it for a project.")
+    return value
+
+
 def needs(package: str, **values: str) -> None:
     """Raises ImproperlyConfigured when one of these variables is set, and the optional package is not installed."""
     for name, value in values.items():

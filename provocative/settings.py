@@ -291,7 +291,7 @@ FORMAT_MODULE_PATH = "provocative.formats"  # of times in the console
 
 # --- what is told of it all: provocative/logs.py, sentry.py, tracing.py --------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", "json")
-SENTRY_DSN = os.environ.get("SENTRY_DSN", "")
+SENTRY_DSN = env.dsn("SENTRY_DSN")
 OTEL_ENDPOINT = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 OTEL_SERVICE_NAME = os.environ.get("OTEL_SERVICE_NAME") or "provocative-batch"
 env.needs("sentry_sdk", SENTRY_DSN=SENTRY_DSN)

@@ -98,6 +98,9 @@ def test_every_address_is_documented(address: str) -> None:
     assert re.search(rf"`(GET|POST) {re.escape(address)}`", text("docs/api.md"))
 
 
+READERS = ("choice", "dsn", "fallbacks", "flag", "networks", "number", "words")
+
+
 def variables() -> set[str]:
     """The environment variables that the project reads: os.environ, our readers of it, and what `up` hands down."""
     found: set[str] = set()
@@ -105,19 +108,7 @@ def variables() -> set[str]:
         for node in ast.walk(ast.parse(text(f"provocative/{name}"))):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                if (
-                    called
-                    in (
-                        "os.environ.get",
-                        "env.choice",
-                        "env.flag",
-                        "env.number",
-                        "env.words",
-                        "env.networks",
-                        "env.fallbacks",
-                    )
-                    and node.args
-                ):
+                if called in ("os.environ.get", *(f"env.{reader}" for reader in READERS)) and node.args:
                     found |= strings(node.args[0])
                 found |= {key.arg for key in node.keywords if called == "_env" and key.arg}
     return found

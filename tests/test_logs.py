@@ -96,10 +96,11 @@ def test_a_line_fits_into_a_pipe_at_once() -> None:
 
 def test_what_is_raised_is_of_whom_it_was_raised_for() -> None:
     """A task that fails is told of where its batch is not known any more."""
+    before = observed.subject()
     with pytest.raises(RuntimeError) as caught, observed.step("validate", "batch_1", "ten_1"):
         raise RuntimeError("it broke")
     assert json.loads(logs.OneObject().format(record(caught.value)))["batch"] == "batch_1"
-    assert observed.subject() == observed.NOBODY
+    assert observed.subject() == before
 
 
 def test_what_is_written_to_stderr_is_an_event_too(log: Log) -> None:
@@ -113,6 +114,17 @@ def test_a_wrong_form_and_a_missing_package_stop_the_start(monkeypatch: pytest.M
     monkeypatch.setenv("LOG_FORMAT", "yaml")
     with pytest.raises(ImproperlyConfigured, match="LOG_FORMAT='yaml' is neither text nor json"):
         environment.choice("LOG_FORMAT", "text", "json")
+    for address in (
+        "nonsense",
+        "https://sentry.example/1",
+        "https://key@sentry.example/x",
+        "ftp://key@sentry.example/1",
+    ):
+        monkeypatch.setenv("SENTRY_DSN", address)
+        with pytest.raises(ImproperlyConfigured, match="SENTRY_DSN is not"):
+            environment.dsn("SENTRY_DSN")
+    monkeypatch.setenv("SENTRY_DSN", "https://key@sentry.example/a/1")
+    assert environment.dsn("SENTRY_DSN").endswith("/1")
     environment.needs("no_such.package", SENTRY_DSN="")
     for package in ("no_such_package", "no_such.package"):
         with pytest.raises(ImproperlyConfigured, match=r"SENTRY_DSN is set.*requirements-telemetry\.txt"):
@@ -123,6 +135,7 @@ def test_a_wrong_form_and_a_missing_package_stop_the_start(monkeypatch: pytest.M
 
 
 def test_a_request_is_a_line_with_its_route_and_not_its_address(owner: Person, witness: Witness, log: Log) -> None:
+    before = observed.subject()
     batch = owner.submit([request_line("a_prompt")]).json()["id"]
     owner.get(f"/v1/batch/{batch}", **{"x-request-id": "mine-1234"})
     owner.get("/v1/batch/batch_nobodys")
@@ -143,7 +156,7 @@ def test_a_request_is_a_line_with_its_route_and_not_its_address(owner: Person, w
     assert not any(
         word in log.getvalue() for word in ("secret", "nobodys", "somewhere", "PROMPT", "a_prompt", owner.key)
     )
-    assert observed.subject() == observed.NOBODY
+    assert observed.subject() == before
 
 
 def test_a_request_that_breaks_is_a_line_too(owner: Person, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

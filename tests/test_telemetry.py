@@ -113,16 +113,14 @@ def test_the_message_is_ours_without_what_was_put_into_it(reported: Callable[[],
 
 
 @pytest.mark.parametrize("away", [True, False])
-def test_a_sentry_that_is_away_or_slow_harms_nothing(away: bool, collector: Collector, settings: Any) -> None:
-    collector.delay = 30
+def test_a_sentry_that_is_away_or_never_answers_harms_nothing(away: bool, collector: Collector, settings: Any) -> None:
+    collector.answers.clear()
     settings.SENTRY_DSN = "http://public@127.0.0.1:9/1" if away else collector.dsn
     handler = sentry.Events()
-    began = time.monotonic()
     for _ in range(300):  # more than fit into its queue
         handler.emit(logging.LogRecord("batches.x", logging.ERROR, "p", 1, "it failed", (), None))
-    assert time.monotonic() - began < 5
     handler._of_this_process().close(timeout=0.1)
-    collector.delay = 0
+    assert not collector.bodies, "nothing of it was waited for"
 
 
 # --- OpenTelemetry ----------------------------------------------------------------------------------------------------
@@ -176,24 +174,17 @@ def test_a_step_that_fails_is_a_span_that_failed(traced: Callable[[], list[Span]
     assert (span.name, span.status.message) == ("finalize", "RuntimeError") and not span.events
 
 
-def test_a_receiver_that_is_away_or_slow_holds_nothing_up(
-    collector: Collector,
-    traced: Callable[[], list[Span]],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_receiver_that_never_answers_holds_nothing_up(
+    collector: Collector, traced: Callable[[], list[Span]], caplog: pytest.LogCaptureFixture, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(tracing, "TIMEOUT", 0.2)
     monkeypatch.setattr(tracing, "LEAVING", 0.2)
-    collector.delay = 15
-    began = time.monotonic()
+    collector.answers.clear()
     for n in range(5000):  # more than fit into its queue
         observed.done("slice", f"batch_{n}", time.time(), {})
-    assert time.monotonic() - began < collector.delay
-    began = time.monotonic()
     tracing.tracer().end()
-    assert time.monotonic() - began < collector.delay, "not as long as one delivery takes"
+    assert not collector.bodies, "nothing of it was waited for"
     assert caplog.text.count("traces do not arrive") == 1
-    collector.delay = 0
 
 
 # --- the service ------------------------------------------------------------------------------------------------------
