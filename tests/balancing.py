@@ -15,11 +15,11 @@ events {{ worker_connections 256; }}
 http {{
     access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
     uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    upstream webs {{ {servers} keepalive 16; }}
+    upstream webs {{ {servers} }}
     server {{
         listen 127.0.0.1:{port}; client_max_body_size 101m;
         location / {{
-            proxy_pass http://webs; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
+            proxy_pass http://webs; proxy_set_header Host $http_host;
         }}
     }}
 }}

@@ -180,6 +180,7 @@ def test_webs_are_rolled_behind_a_balancer_and_no_request_fails(name: str, tmp_p
     finally:
         webs.remove()
     kinds = [sum(caller.answered for caller in part) for part in (callers[:4], callers[4:6], callers[6:])]
-    print(f"{name}: {kinds[0]} reads, {kinds[1]} uploads, {kinds[2]} slow uploads over four restarts")
-    assert [reason for caller in callers for reason in caller.failed] == []
+    failed = [reason for caller in callers for reason in caller.failed]
+    print(f"{name}: {kinds[0]} reads, {kinds[1]} uploads, {kinds[2]} slow uploads over four restarts; failed {failed}")
+    assert failed == []
     assert min(kinds) > 5
