@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import dj_database_url
-
 from provocative import environment as env
+from provocative.databases import database
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("PROVOCATIVE_HOME", "var")).resolve()
@@ -83,41 +82,9 @@ TEMPLATES = [
 ]
 
 # --- database: SQLite in HOME, or DATABASE_URL ---------------------------------------------------------------------
-WEB_CONNECTIONS = 60  # to PostgreSQL, at most, of a web server
 ROLE = os.environ.get("PROVOCATIVE_ROLE", "")  # set by `up` for its children: web, chores, runners
 LEAVING = os.environ.get("PROVOCATIVE_LEAVING", "")  # set by `up` and `web`: a file that is there once they stop
-database: dict[str, Any] = dict(
-    dj_database_url.parse(os.environ.get("DATABASE_URL") or f"sqlite:///{HOME / 'provocative.sqlite3'}")
-)
-
-if database["ENGINE"].endswith("sqlite3"):
-    # IMMEDIATE takes the write lock at BEGIN: two writers queue up instead of failing at the upgrade of a read lock.
-    database["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 30,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=30000;"
-        "PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY;"
-        "PRAGMA secure_delete=ON;"  # what is deleted is zeroed: docs/decisions/0037-erasing.md
-        "PRAGMA recursive_triggers=ON",  # or what is append-only could be replaced
-    }
-    database["CONN_MAX_AGE"] = None
-elif ROLE == "web":
-    # A pool in the web process only: django-q2 forks, and a forked pool is a broken one.
-    database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = 0, True
-    database.setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": WEB_CONNECTIONS, "timeout": 10}
-else:
-    database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"] = None, True
-if database["ENGINE"].endswith("postgresql"):
-    database["ENGINE"] = "tenants.postgres"  # Django's, but that statements say for which tenant they work
-    database["DISABLE_SERVER_SIDE_CURSORS"] = True  # they outlive a statement; nor could a pooler between serve them
-    # a server that went without a word (its power, its cable) is given up, and asked again: decision 41
-    database["OPTIONS"] = {
-        "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,  # seconds
-        "tcp_user_timeout": 25_000,  # ms
-        "application_name": f"provocative {ROLE}".strip(),
-        **database.get("OPTIONS", {}),
-    }  # fmt: skip
-DATABASES = {"default": database}
+DATABASES = {"default": database(os.environ.get("DATABASE_URL", ""), HOME, ROLE)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- files ---------------------------------------------------------------------------------------------------------

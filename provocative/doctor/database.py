@@ -11,6 +11,7 @@ from django.db import DatabaseError, NotSupportedError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
+from provocative.databases import WEB_CONNECTIONS
 from provocative.doctor import hosts
 from provocative.doctor.findings import Finding, error, ok, warning
 from provocative.doctor.running import reason
@@ -124,7 +125,7 @@ def connections() -> Iterator[Finding]:
 
 def a_hosts() -> int:
     """Connections that one host may have at most: a runner commits beside its loop, so has two."""
-    return settings.WEB_CONNECTIONS + settings.CHORES + 2 * 2 * settings.RUNNERS + BESIDE
+    return WEB_CONNECTIONS + settings.CHORES + 2 * 2 * settings.RUNNERS + BESIDE
 
 
 def latency() -> Iterator[Finding]:
