@@ -338,7 +338,7 @@ def test_every_alert_of_the_console_is_told_once(monkeypatch: pytest.MonkeyPatch
     made["tasks"] = made["tasks"]._replace(level=alerts.LOOK)
     everything = home.home(home.PERMISSIONS)._replace(alerts=list(made.values()))
     monkeypatch.setattr(home, "home", lambda *_: everything)
-    asked = ("workers", "queue", "upstreams", "models", "batches", "webhooks", "invoices")
+    asked = ("held", "workers", "queue", "upstreams", "models", "batches", "webhooks", "invoices")
     told = [finding for name in asked for finding in found(name) if finding.seen.startswith("<")]
     assert sorted(finding.seen for finding in told) == sorted(f"<{name}>" for name in ALERTS)
     assert {finding.seen for finding in told if finding.level is Level.WARNING} == {"<tasks>"}

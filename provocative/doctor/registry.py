@@ -27,6 +27,7 @@ CHECKS = (
     Check("mail", network.mail_server, seconds=25),
     Check("stripe", network.payments, seconds=25),
     Check("redis", network.redis),
+    Check("held", work.holds, _ROWS),
     Check("workers", work.workers, _ROWS),
     Check("queue", work.queue, _ROWS),
     Check("upstreams", work.upstreams, _ROWS, seconds=30),

@@ -45,6 +45,11 @@ def _schedules() -> Iterator[Finding]:
         yield error(f"No worker takes the queue's schedules since {sweep.next_run:%Y-%m-%d %H:%M} UTC.", cure)
 
 
+def holds() -> Iterator[Finding]:
+    """Whether nothing is sent or charged until an operator has decided."""
+    yield from [*_alerts("held")] or [ok("The service works: it does not hold.")]
+
+
 def queue() -> Iterator[Finding]:
     yield from [*_alerts("chores", "tasks")] or [ok("Nothing waits long in the queue.")]
 
