@@ -17,7 +17,9 @@ PROCESSES := tests/core tests/dashboard tests/fuzz $(patsubst %,tests/test_%.py,
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup browser demo run test test-processes test-sqlite test-postgres screenshots soak soak-tests soak-hour compat fuzz audit lint format bench clean
+DOCUMENTED := .venv-docs/.installed
+
+.PHONY: help setup browser docs demo run test test-processes test-sqlite test-postgres screenshots soak soak-tests soak-hour compat fuzz audit lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -107,6 +109,14 @@ audit: $(AUDIT) ## Ask PyPI for known advisories about what is shipped, and what
 	.venv-audit/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip -r requirements-model.txt || { \
 		echo "NOT CLEAN: an advisory is named above, or some could not be read (then nothing is known; try again)." >&2; \
 		exit 1; }
+
+$(DOCUMENTED): requirements-docs.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
+docs: $(DOCUMENTED) ## Build the documentation as a site in var/site; a link that leads nowhere fails it
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
 
 lint: $(DEVELOPMENT) ## Check style, types, imports, migrations
 	$(VENV)/bin/ruff check .

@@ -29,7 +29,7 @@ from batches.models import Batch, Upstream
 from billing import tasks as billing_tasks
 from billing.models import Invoice, Price
 from provocative import console
-from tenants import keys, scope, strangers, transfers
+from tenants import keys, observed, scope, strangers, transfers
 from tenants.models import Tenant
 from tests import documented, environment, fakestripe, service
 from tests.fakestripe import FakeStripe
@@ -126,6 +126,13 @@ def free_places() -> Iterator[None]:
     """A server closes every answer; the tests' client leaves open those whose body nobody reads, and their places."""
     yield
     transfers.Transfer._places = threading.BoundedSemaphore(transfers.DOWNLOADS)
+
+
+@pytest.fixture(autouse=True)
+def nobodys_subject() -> Iterator[None]:
+    """What a test worked on is not told of the next one."""
+    with observed.within():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

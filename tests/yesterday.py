@@ -1,7 +1,8 @@
 """The tests' database as it was at a moment, and back to it: what an operator's own tools do, behind the product's back."""
 
 import shutil
-from pathlib import Path
+import sqlite3
+from contextlib import closing
 
 import psycopg
 from django.db import connection
@@ -27,9 +28,10 @@ class Yesterday:
         """The database is as it was; storage, upstreams and Stripe are of today."""
         connection.close()
         if connection.vendor == "sqlite":
-            shutil.copy(f"{self._name}.{self.NAME}", self._name)
-            for suffix in ("-wal", "-shm"):
-                Path(f"{self._name}{suffix}").unlink(missing_ok=True)
+            # page by page: to replace the file would break the connections that the tests' web server has
+            copy = sqlite3.connect(f"{self._name}.{self.NAME}")
+            with closing(copy), closing(sqlite3.connect(self._name, timeout=30)) as here:
+                copy.backup(here)
         else:
             self._copy(self.NAME, self._name)
 

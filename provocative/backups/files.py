@@ -1,7 +1,7 @@
 """The stored objects that rows name: copied beside the database, put back, looked at."""
 
 import hashlib
-import random
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +68,7 @@ def look(sample: int) -> dict[str, Any]:
     all_ = list(named())
     missing = [each.key for each in all_ if each.key not in there]
     known = [each for each in all_ if each.key in there and each.bytes is not None]
-    some = random.sample(known, min(sample, len(known)))
+    some = secrets.SystemRandom().sample(known, min(sample, len(known)))
     damaged = [each.key for each in some if not _is_whole(each)]
     return {
         "files": len(all_), "missing": len(missing), "missing_keys": missing[:NAMED],
