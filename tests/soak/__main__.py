@@ -6,6 +6,7 @@ Exits with 1 when anything is not as it must be, naming the seed.
 import argparse
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None, help="absent: a new one")
     parser.add_argument("--pace", type=float, default=PACE, help="seconds between two batches of a tenant, in the mean")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before its time"))  # with all that it started
     seed = random.randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}, {options.minutes:g} minutes", flush=True)
     world = World(seed)

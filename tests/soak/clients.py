@@ -158,7 +158,7 @@ class Client(Thread):
                 self.receive(asked, batch)
         elif batch["paused_reason"]:
             self._unpause(path)
-        elif self.dice.random() < 0.004:
+        elif self.dice.random() < 0.001:
             self.request("cancel", "POST", f"{path}/cancel")
         elif status == "in_progress" and self.dice.random() < 0.02:
             self._read_part(path)
