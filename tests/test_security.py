@@ -137,7 +137,7 @@ def test_scripts_are_tame() -> None:
 # --- cryptography -----------------------------------------------------------------------------------------------------
 
 JITTER = {"batches/core/retrying.py", "batches/core/webhooks.py"}  # when to try again is no secret
-HASHES = {"sha256", "blake2s", "hmac", "digest"}
+HASHES = {"sha256", "blake2s", "hmac", "digest", "file_digest"}
 
 
 def test_only_sound_hashes_and_sources_of_chance() -> None:
