@@ -12,7 +12,7 @@ BROWSER := $(shell command -v chromium-headless-shell || command -v chromium)
 
 # The three parts of `make test` run beside each other and should take about as long. This one has those that a second
 # database can't change, and those that start services and browsers of their own, since they mostly wait.
-PROCESSES := tests/core tests/dashboard tests/fuzz $(patsubst %,tests/test_%.py,service up supervisor operator docs model s3 wire witness walk naughty json_suite upstream_faults adaptive poison verify_batch telemetry redis several_hosts)
+PROCESSES := tests/core tests/dashboard tests/fuzz $(patsubst %,tests/test_%.py,service up supervisor operator docs site tutorials model s3 wire witness walk naughty json_suite upstream_faults adaptive poison verify_batch telemetry redis several_hosts)
 
 # the tests start many processes, and none should compile again what the one before it has
 unexport PYTHONDONTWRITEBYTECODE

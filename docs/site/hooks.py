@@ -1,18 +1,27 @@
 """What the site does that GitHub does not: pages made of the files at the top, the list of decisions, links to code."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
+from typing import TYPE_CHECKING
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:  # the tests read this where MkDocs is not installed
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\((?!https?:|mailto:|#)([^)\s]+)\)")
 FENCE = re.compile(r"^(```.*?^```$)", re.DOTALL | re.MULTILINE)
 FIGURE = re.compile(r"^# (\d+)\. (.*?)(?: \((\d{4}-\d\d-\d\d)\))?$", re.MULTILINE)
 BRANCH = "blob/main"
+OTHER_HOST = r"""["']?(?:https?:)?//"""
+FETCHED = re.compile(
+    rf"<(?:script|img|iframe|source)\b[^>]*\bsrc={OTHER_HOST}[^>]*>"
+    rf"|<link\b(?![^>]*\brel=[\"']?canonical)[^>]*\bhref={OTHER_HOST}[^>]*>|url\({OTHER_HOST}[^)]*\)"
+)
 
 # of the site's pages those that are files elsewhere
 ELSEWHERE = {
@@ -37,6 +46,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
+    from mkdocs.structure.files import File
+
     for page, source in ELSEWHERE.items():
         text = (ROOT / source).read_text()
         files.append(
@@ -50,6 +61,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri == "decisions/README.md":
         markdown += "\n" + "\n".join(f"- [{title}]({name})" for name, title in reversed(decisions()))
     return relinked(markdown, page.file.src_uri, config.repo_url or "")
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    from mkdocs.exceptions import PluginError
+
+    for path in Path(config.site_dir).rglob("*"):
+        if path.suffix in (".html", ".css") and (found := fetched_elsewhere(path.read_text())):
+            raise PluginError(f"{path}: its reader's browser would ask another host: {found}")
+
+
+def fetched_elsewhere(text: str) -> str | None:
+    """What a browser would fetch from another host for this HTML or CSS."""
+    found = FETCHED.search(text)
+    return found and found[0]
 
 
 def of_readme(readme: str, title: str, wanted: tuple[str, ...]) -> str:
