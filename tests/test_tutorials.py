@@ -1,81 +1,170 @@
-"""What the tutorials say to run is run, as a user would: their blocks in one file, against the service."""
+"""What the tutorials say to run is run, as a user would: their blocks, against the service and models that know answers."""
 
-import csv
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.service import ROOT, Service, running
 from tests.test_docs import HOST, KEY, blocks
-from tests.witness import Witness
 
 pytestmark = pytest.mark.sqlite_only
 MODELS = ("model-a", "model-b")
+ANSWERS = {"capital of France": "Paris.", "17 + 25": "42", "symbol of gold": "It is Au"}
+WRONG = {("model-a", "17 + 25"): "32"}
+asked: Counter[str] = Counter()  # the prompts that arrived
+
+
+class Knowing(BaseHTTPRequestHandler):
+    """An upstream that answers what ANSWERS says, a review with its second word, and refuses what says `refuse`."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        model, prompt = body["model"], body["messages"][-1]["content"]
+        asked[prompt.splitlines()[-1]] += 1
+        known = [WRONG.get((model, part), answer) for part, answer in ANSWERS.items() if part in prompt]
+        said = known[0] if known else prompt.splitlines()[-1].split()[1]
+        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+        if "refuse" in prompt:
+            self.answer(400, {"error": {"message": "No.", "code": "refused"}})
+        else:
+            self.answer(200, {"object": "chat.completion", "model": model, "choices": [choice], "usage": usage})
+
+    def answer(self, status: int, value: object) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def upstream() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Knowing) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with running("--no-model", "--runners", "1") as service, Witness() as witness:
-        for model in MODELS:
-            service.manage("upstream", "add", model, witness.base_url)
-            service.manage("price", "set", model, "--input", "1.00", "--output", "2.00")
+    with upstream() as address, running("--no-model", "--runners", "1") as service:
+        for model, price in zip(MODELS, ("1.00", "3.00"), strict=True):
+            service.manage("upstream", "add", model, address)
+            service.manage("price", "set", model, "--input", price, "--output", price)
         yield service
+        service.stop()
 
 
-def script(page: str, service: Service, tenant: str, folder: Path) -> Path:
-    """The page's Python in one file, with an address and a key of its own in place of the page's."""
-    key = service.manage("tenant", "create", tenant)["api_key"]
-    code = "\n".join(blocks((ROOT / "docs/tutorials" / page).read_text(), "python"))
-    path = folder / "script.py"
-    path.write_text(code.replace(HOST, service.url).replace(KEY, key).replace("time.sleep(2)", "time.sleep(0.2)"))
-    return path
+def text(page: str) -> str:
+    return (ROOT / "docs/tutorials" / page).read_text()
 
 
-def run(path: Path, *arguments: str) -> str:
+def own(code: str, service: Service, key: str) -> str:
+    """The page's code with an address and a key of one's own."""
+    return code.replace(HOST, service.url).replace(KEY, key).replace("time.sleep(2)", "time.sleep(0.1)")
+
+
+def run(command: list[str], folder: Path, code: int = 0, typed: str | None = None) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": os.environ["PATH"], "NO_PROXY": "*", "LANG": "C.UTF-8"}
-    command = [sys.executable, str(path), *arguments]
-    done = subprocess.run(command, cwd=path.parent, env=environ, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, input=typed)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
 
 
 def test_the_eval_harness(service: Service, tmp_path: Path) -> None:
-    path = script("eval-harness.md", service, "evaluator", tmp_path)
-    path.write_text(path.read_text().replace("17 + 25?", "17 + 25? fault:400"))  # the model's server refuses one line
-    first, *models = run(path).splitlines()
+    page, key = text("eval-harness.md"), service.manage("tenant", "create", "evaluator")["api_key"]
+    code = own("\n".join(blocks(page, "python")), service, key)
+    code = code.replace("of gold?", "of gold? Else refuse.")  # the model's server refuses one line, each time
+    (tmp_path / "evaluate.py").write_text(code)
+    first, *models = run([sys.executable, "evaluate.py"], tmp_path).stdout.splitlines()
     assert re.fullmatch(r"batch_\w+ completed 4 of 6", first)
-    for name, told in zip(MODELS, models, strict=True):
-        assert re.fullmatch(rf"{name}: 0 of 3 right, 1 without an answer, 0\.\d+ USD", told), told
-    charged = service.sql("SELECT count(*) FROM billing_ledgerentry WHERE amount > 0")
-    assert charged == [(1,)], "what failed twice is free"
+    assert models == [
+        "model-a: 1 of 3 right, 1 without an answer, 0.000012 USD",
+        "model-b: 2 of 3 right, 1 without an answer, 0.000036 USD",
+    ]
+    (shown,) = (each for each in blocks(page, "text") if each.startswith("model-a"))
+    assert re.sub(r"[\d.]+", "N", shown).splitlines() == [re.sub(r"[\d.]+", "N", each) for each in models]
+    (curl,) = blocks(page, "sh")
+    twice = [json.loads(run(["/bin/sh"], tmp_path, typed=own(curl, service, key)).stdout) for _ in range(2)]
+    assert twice[0]["id"] == twice[1]["id"] and twice[0]["total_requests"] == 6
+
+
+class Pipeline:
+    """A folder with the page's script and a table of reviews; each start is what cron would do."""
+
+    def __init__(self, folder: Path, service: Service, **changed: str) -> None:
+        key = service.manage("tenant", "create", folder.name, "--batch-limit", "2")["api_key"]
+        code = own("\n".join(blocks(text("data-pipeline.md"), "python")), service, key)
+        for name, value in changed.items():
+            code, found = re.subn(rf"(?m)^(.*\b{name}\b.*) = .*$", rf"\1 = {value}", code, count=1)
+            assert found
+        (folder / "pipeline.py").write_text(code)
+        self.folder = folder
+        self.sql("CREATE TABLE reviews (id INTEGER PRIMARY KEY, text TEXT)")
+
+    def sql(self, query: str, *values: object) -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(self.folder / "reviews.db")) as db, db:
+            return db.execute(query, values).fetchall()
+
+    def write(self, *reviews: str) -> None:
+        for review in reviews:
+            self.sql("INSERT INTO reviews (text) VALUES (?)", review)
+
+    def start(self, code: int = 0) -> subprocess.CompletedProcess[str]:
+        return run([sys.executable, "pipeline.py"], self.folder, code)
+
+    def until_nothing_waits(self) -> str:
+        end = time.monotonic() + 60
+        while " 0 wait" not in (told := self.start().stdout):
+            assert time.monotonic() < end, told
+            time.sleep(0.1)
+        return told
 
 
 def test_the_data_pipeline(service: Service, tmp_path: Path) -> None:
-    path = script("data-pipeline.md", service, "pipeline", tmp_path)
-    path.write_text(path.read_text().replace("LINES, BYTES = 20_000, 50_000_000", "LINES, BYTES = 4, 50_000_000"))
-    names = [f"review-{number}" for number in range(10)]
-    with (tmp_path / "reviews.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerows([["id", "text"], *([name, "It works, “mostly”."] for name in names)])
-    before = service.sql("SELECT count(*) FROM batches_batch")
-    told = run(path, "nightly")
-    assert re.fullmatch(r"nightly: 3 batches, 0 rows without an answer, 0\.\d{6} USD\n", told)
-    with (tmp_path / "answers.csv").open(newline="") as file:
-        assert [row["id"] for row in csv.DictReader(file)] == names
-    answers = (tmp_path / "answers.csv").read_bytes()
-    assert run(path, "nightly") == told and (tmp_path / "answers.csv").read_bytes() == answers
-    after = service.sql("SELECT count(*) FROM batches_batch")
-    assert after[0][0] - before[0][0] == 3, "started again, it pays nothing"
+    pipeline = Pipeline(tmp_path, service, LINES="4, 10_000")
+    pipeline.write(*(f"row{n} word{n} it works" for n in range(9)), "row9 refuse this")
+    assert re.match("0 answered, 10 wait, 0 failed, 0 USD", pipeline.start().stdout)
+    shards = pipeline.sql("SELECT name, batch FROM shards ORDER BY name")
+    assert len(shards) == 3 and shards[1][1] and shards[2][1] is None, "two at once"
+    pipeline.sql("UPDATE shards SET batch = NULL WHERE name = ?", shards[0][0])  # died before it could note the answer
+    pipeline.start()
+    assert pipeline.sql("SELECT batch FROM shards ORDER BY name")[0] == shards[0][1:], "it is the batch that is there"
+    assert pipeline.until_nothing_waits() == "9 answered, 0 wait, 1 failed, 0.000054 USD\n"
+
+    (joined,) = blocks(text("data-pipeline.md"), "sql")
+    rows = pipeline.sql(joined)
+    assert [row[2:] for row in rows] == [*((f"word{n}", None) for n in range(9)), (None, "400")]
+    assert {asked[str(row[1])] for row in rows[:9]} == {1} and asked["row9 refuse this"] == 2
+
+    pipeline.write("row10 late indeed")
+    assert pipeline.until_nothing_waits().startswith("10 answered, 0 wait, 1 failed")
+    assert asked["row10 late indeed"] == 1 and {asked[str(row[1])] for row in rows[:9]} == {1}
 
 
-def test_the_blocks_of_other_languages_are_what_they_say() -> None:
-    for page in (ROOT / "docs/tutorials").glob("*.md"):
-        fences = re.findall(r"^```(\w*)$", page.read_text(), re.MULTILINE)
-        assert set(fences) <= {"", "python", "text"}, page
-        assert json.dumps(fences).count("python") > 5
+def test_the_data_pipeline_keeps_its_budget(service: Service, tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path, service, LINES="1, 10_000", SHARD_USD='Decimal("1"), Decimal("1.5")')
+    pipeline.write("first one", "second one")
+    assert "reviews-00001 waits: it may pass the budget of 1.5 USD" in pipeline.start(1).stderr
+    assert [bool(batch) for (batch,) in pipeline.sql("SELECT batch FROM shards ORDER BY name")] == [True, False]
