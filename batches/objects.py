@@ -185,6 +185,15 @@ def _exists(folder: str) -> bool:
     return path is None or path.is_dir()
 
 
+def digest(key: str) -> tuple[int, str]:
+    """How many bytes an object has, and their SHA-256 in hex. Raises OSError."""
+    found, size = hashlib.sha256(), 0
+    for piece in chunks(key):
+        found.update(piece)
+        size += len(piece)
+    return size, found.hexdigest()
+
+
 def size(key: str) -> int | None:
     """Bytes of an object; None where there is none. Raises OSError."""
     try:

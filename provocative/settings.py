@@ -41,7 +41,6 @@ INSTALLED_APPS = [
     "django_q",
 ]
 MIDDLEWARE = [
-    "provocative.measuring.Measured",
     "provocative.middleware.RequestId",
     "provocative.visits.Told",
     "provocative.middleware.Headers",  # as the next three on every answer, whoever gives it

@@ -40,7 +40,7 @@ import provocative
 from batches import identity
 from batches.life import WHOLE
 from provocative import logs
-from provocative.visits import Visit
+from provocative.visits import Visit, method_of, route_of
 from tenants import observed
 from tenants.observed import Step
 
@@ -100,13 +100,13 @@ class Tracer:
 
     def __init__(self) -> None:
         self.pid, self.ids, self._exporter = os.getpid(), Ids(), Exporter()
-        known: dict[str, Any] = {"service.name": settings.OTEL_SERVICE_NAME, "service.version": _version()}
+        known: dict[str, Any] = {"service.name": settings.OTEL_SERVICE_NAME, "service.version": provocative.__version__}
         here: dict[str, Any] = {"host.name": identity.HOST, "process.pid": self.pid, "provocative.role": logs.role()}
         self.provider = TracerProvider(
             resource=Resource.create({**known, **here}), id_generator=self.ids, shutdown_on_exit=False
         )
         self.provider.add_span_processor(BatchSpanProcessor(self._exporter))
-        self._tracer = self.provider.get_tracer("provocative", _version())
+        self._tracer = self.provider.get_tracer("provocative", provocative.__version__)
         Finalize(None, self.end, exitpriority=0)  # also where django-q2's workers end
 
     def end(self) -> None:
@@ -149,10 +149,6 @@ def tracer() -> Tracer:
         if not _made or _made[-1].pid != os.getpid():
             _made[:] = [Tracer()]
         return _made[-1]
-
-
-def _version() -> str:
-    return provocative.__version__
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -211,14 +207,15 @@ class TracedVisit(Visit):
         super().over(status, sent)
         _visit.set(None)
         known = observed.subject()._asdict()
+        method, route = method_of(self.request), route_of(self.request)
         attributes = {
-            "http.request.method": self.method,
-            "http.route": self.route,
+            "http.request.method": method,
+            "http.route": route,
             "http.response.status_code": status,
             **{f"provocative.{name}": value for name, value in known.items() if value},
         }
         tracer().span(
-            f"{self.method} {self.route}".strip(),
+            f"{method} {route}".strip(),
             (self.context.trace_id, self.context.span_id),
             self._within,
             (self._at, time.time()),

@@ -1,5 +1,6 @@
 """What stands before several web hosts: balancers as Debian has them, as docs/upgrading.md sets them up."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from provocative.addresses import Address, answers
 from tests.conftest import until
 
 NGINX = """
-daemon off; error_log {folder}/error.log; pid {folder}/pid;
+daemon off; {user} error_log {folder}/error.log; pid {folder}/pid;
 events {{ worker_connections 256; }}
 http {{
     access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
@@ -48,9 +49,11 @@ backend webs
 
 @contextmanager
 def nginx(folder: Path, port: int, webs: list[int]) -> Iterator[None]:
-    """Asks nobody whether they are well: it goes to the next when a connection is refused."""
-    servers = " ".join(f"server 127.0.0.1:{web};" for web in webs)
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, servers=servers))
+    """Asks nobody whether they are well: it goes to the next when a connection is refused, and leaves that one out for a
+    second. Were that longer than until the next one goes, none would be left."""
+    servers = " ".join(f"server 127.0.0.1:{web} max_fails=1 fail_timeout=1s;" for web in webs)
+    user = "" if os.geteuid() else "user root;"  # whose folder it is: bodies are kept there
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, servers=servers, user=user))
     yield from _running([shutil.which("nginx") or "nginx", "-c", str(folder / "nginx.conf")], port)
 
 

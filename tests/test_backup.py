@@ -15,6 +15,7 @@ from django.db import connection
 from batches import objects, tasks
 from batches.models import Batch, File, Result, Upstream
 from provocative.backups import databases
+from provocative.databases import database
 from tenants import holding
 from tests.conftest import Person, seal, step
 from tests.test_engine import numbered
@@ -118,3 +119,36 @@ def test_a_backup_comes_back_and_the_service_holds(folder: Path) -> None:
         tasks.sweep()
         assert Batch.objects.filter(status="in_progress").count() == 1
     assert holding.held() is None and objects.size(lost)
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.django_db(transaction=True)
+def test_a_rehearsal_that_breaks_off_leaves_no_copy(settings: Any) -> None:
+    seen: list[Path] = []
+
+    def breaks_off() -> None:
+        with databases.scratch():
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE prompts (text text)")
+            seen.extend(settings.SPOOL_DIR.glob("rehearsal_*"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        breaks_off()
+    assert seen and not any(path.exists() for path in seen)
+
+
+@pytest.mark.sqlite_only
+def test_the_tools_go_the_way_that_the_service_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy must not cross the network in the clear, where the service's own connections do not."""
+    tool = tmp_path / "pg_dump"
+    tool.write_text(f"#!/bin/sh\nenv > {tmp_path}/environ\n")
+    tool.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    given = database(
+        "postgres://batch:pw@db.example.com/prov?sslmode=verify-full&sslrootcert=/etc/ca.pem", tmp_path, ""
+    )
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", given["OPTIONS"])
+    databases._run("pg_dump")
+    environ = (tmp_path / "environ").read_text().splitlines()
+    assert {"PGSSLMODE=verify-full", "PGSSLROOTCERT=/etc/ca.pem"} <= set(environ)

@@ -211,7 +211,7 @@ def test_migrations_that_are_missing_and_a_database_that_is_ahead(transactional_
         recorder.record_applied("batches", last)
     recorder.record_applied("batches", "9999_of_tomorrow")
     try:
-        finds("migrations", Level.WARNING, "ahead", "batches 9999_of_tomorrow")
+        finds("migrations", Level.WARNING, "ahead", "batches.9999_of_tomorrow")
     finally:
         recorder.record_unapplied("batches", "9999_of_tomorrow")
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from batches import mapped, measures
 from provocative.exposition import collecting, counted, host, service
-from provocative.exposition.collecting import Exposed
+from provocative.exposition.collecting import Collector, Exposed
 from provocative.exposition.gauges import families
 from tests.conftest import Person, until
 from tests.service import ROOT, running
@@ -127,6 +128,25 @@ def test_what_dead_processes_counted_is_kept_in_one_file(tmp_path: Path, monkeyp
         assert {path.name for path in tmp_path.iterdir()} == {"counter_merged.db", f"counter_{os.getpid()}.db"}
     counted.begin(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@ONE_DATABASE
+def test_database_and_storage_are_asked_at_once(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may hang for one reason, and both within the time that Prometheus has."""
+    storage_is_asked = threading.Event()
+
+    def service_() -> list[Any]:
+        assert storage_is_asked.wait(collecting.PATIENCE / 2)
+        return []
+
+    def storage() -> bool:
+        storage_is_asked.set()
+        return True
+
+    monkeypatch.setattr(collecting, "_service", service_)
+    monkeypatch.setattr(collecting, "_storage", storage)
+    found = {family.name: [one.value for one in family.samples] for family in Collector(os.getpid()).collect()}
+    assert (found["provocative_database_up"], found["provocative_storage_up"]) == ([1.0], [1.0])
 
 
 @ONE_DATABASE

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F, QuerySet
 
-from batches import lifecycle, results
+from batches import lifecycle, objects, results
 from batches.core.states import Status
 from batches.models import Batch
 from batches.restored import adopting, finding
@@ -49,7 +49,7 @@ def adopt(batch: Batch, found: list[Found], actor: str, reason: str) -> dict[str
     stored = finding.whole(batch, found)
     if stored is None:
         raise NotDecided(f"The storage has no whole results of {batch.public_id}: send it again, or hand it back.")
-    details = {"object": stored.key, "sha256": finding.sha256(stored.key), "reason": reason}
+    details = {"object": stored.key, "sha256": objects.digest(stored.key)[1], "reason": reason}
 
     def note() -> None:
         trail.record(batch.tenant, actor, "batch.adopted", batch.public_id, **details)

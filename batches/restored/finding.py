@@ -3,7 +3,6 @@
 An object's key says nothing of whose it is. An output line does: its id follows from its batch's secret.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -74,11 +73,3 @@ def whole(batch: Batch, found: Iterable[Found]) -> Found | None:
 
 def _lines(key: str) -> int:
     return sum(piece.count(b"\n") for piece in objects.chunks(key))
-
-
-def sha256(key: str) -> str:
-    """Of an object's bytes, in hex. Raises OSError."""
-    found = hashlib.sha256()
-    for piece in objects.chunks(key):
-        found.update(piece)
-    return found.hexdigest()

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 NAMES = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
+ENCRYPTED = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")  # of DATABASE_URL: the copy goes the same way
 PAGES = 1_000  # of a SQLite file at once: writers come between
 
 
@@ -29,7 +30,7 @@ def dump(folder: Path) -> tuple[Path, dict[str, int]]:
     target = folder / NAMES[connection.vendor]
     if connection.vendor == "sqlite":
         with closing(sqlite3.connect(target)) as copy:
-            with closing(sqlite3.connect(f"file:{_sqlite()}?mode=ro", uri=True)) as source:
+            with closing(sqlite3.connect(f"file:{_name()}?mode=ro", uri=True)) as source:
                 source.backup(copy, pages=PAGES)
             return target, _rows(copy)
     with transaction.atomic(), connection.cursor() as cursor:
@@ -62,7 +63,7 @@ def load(source: Path) -> None:
     """Fill the empty database with a copy. Raises CannotCopy."""
     if connection.vendor == "sqlite":
         connection.close()
-        with closing(sqlite3.connect(source)) as copy, closing(sqlite3.connect(_sqlite())) as target:
+        with closing(sqlite3.connect(source)) as copy, closing(sqlite3.connect(_name())) as target:
             copy.backup(target)
         return
     _run("pg_restore", "--no-owner", "--exit-on-error", "--single-transaction", f"--dbname={_name()}", str(source))
@@ -71,14 +72,16 @@ def load(source: Path) -> None:
 @contextmanager
 def scratch() -> Iterator[None]:
     """Within it, the connection is to an empty database of its own, which is gone afterwards. Raises CannotCopy."""
-    name, own = f"rehearsal_{secrets.token_hex(6)}", _name()
+    name = f"rehearsal_{secrets.token_hex(6)}"
     if connection.vendor == "sqlite":
         settings.SPOOL_DIR.mkdir(parents=True, exist_ok=True)
         path = settings.SPOOL_DIR / name
-        with _connected_to(str(path)):
-            yield
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(name + suffix).unlink(missing_ok=True)
+        try:
+            with _connected_to(str(path)):
+                yield
+        finally:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(name + suffix).unlink(missing_ok=True)
         return
     try:
         _alone(f'CREATE DATABASE "{name}"')
@@ -91,7 +94,6 @@ def scratch() -> Iterator[None]:
             yield
     finally:
         _alone(f'DROP DATABASE "{name}" WITH (FORCE)')
-    assert _name() == own
 
 
 def _alone(statement: str) -> None:
@@ -111,11 +113,8 @@ def _connected_to(name: str) -> Iterator[None]:
         connection.settings_dict["NAME"] = own
 
 
-def _sqlite() -> str:
-    return str(connection.settings_dict["NAME"])
-
-
 def _name() -> str:
+    """Of the database; with SQLite, its path."""
     return str(connection.settings_dict["NAME"])
 
 
@@ -133,6 +132,8 @@ def _run(tool: str, *arguments: str) -> None:
     database = connection.settings_dict
     given = {"PGHOST": "HOST", "PGPORT": "PORT", "PGUSER": "USER", "PGPASSWORD": "PASSWORD"}
     environ = dict(os.environ) | {name: str(database[key]) for name, key in given.items() if database.get(key)}
+    options = database["OPTIONS"]
+    environ |= {f"PG{name.upper()}": str(options[name]) for name in ENCRYPTED if name in options}
     environ["PGOPTIONS"] = "-c provocative.tenant=*"
     done = subprocess.run([program, *arguments], env=environ, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,6 +1,5 @@
 """The stored objects that rows name: copied beside the database, put back, looked at."""
 
-import hashlib
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -69,16 +68,8 @@ def look(sample: int) -> dict[str, Any]:
     missing = [each.key for each in all_ if each.key not in there]
     known = [each for each in all_ if each.key in there and each.bytes is not None]
     some = secrets.SystemRandom().sample(known, min(sample, len(known)))
-    damaged = [each.key for each in some if not _is_whole(each)]
+    damaged = [each.key for each in some if objects.digest(each.key) != (each.bytes, each.sha256)]
     return {
         "files": len(all_), "missing": len(missing), "missing_keys": missing[:NAMED],
         "sampled": len(some), "damaged": damaged,
     }  # fmt: skip
-
-
-def _is_whole(each: Named) -> bool:
-    found, size = hashlib.sha256(), 0
-    for piece in objects.chunks(each.key):
-        found.update(piece)
-        size += len(piece)
-    return (size, found.hexdigest()) == (each.bytes, each.sha256)

@@ -36,12 +36,13 @@ def _looked_at(made: Manifest) -> dict[str, Any]:
     differ = {name: [made["rows"].get(name), counts.get(name)] for name in made["rows"] | counts}
     missing = missing_migrations()
     found = [] if missing else list(itertools.chain(reconciling.findings(), ledger_findings(), invoice_findings()))
+    sealed = [] if missing else list(resealing.check())
     return {
         "rows": sum(counts.values()),
         "rows_differ": {name: both for name, both in differ.items() if both[0] != both[1]},
         "migrations_to_come": missing,
         "findings": len(found),
         "first_findings": [f"{each.check} {each.where}" for each in found[:FOUND]],
-        "secrets": sum(1 for each in resealing.check() if each.key is not None) if not missing else None,
-        "unopened": [each.where for each in resealing.check() if each.key is None][:FOUND] if not missing else [],
+        "secrets": sum(each.key is not None for each in sealed),
+        "unopened": [each.where for each in sealed if each.key is None][:FOUND],
     }

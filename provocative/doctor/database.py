@@ -15,6 +15,7 @@ from provocative.databases import WEB_CONNECTIONS
 from provocative.doctor import hosts
 from provocative.doctor.findings import Finding, error, ok, warning
 from provocative.doctor.running import reason
+from provocative.preparing import unknown_migrations
 from tenants import clock
 from tenants.owned import Owned
 from tenants.postgres import checks
@@ -54,23 +55,21 @@ def answers() -> Iterator[Finding]:
 
 
 def is_migrated() -> Iterator[Finding]:
-    loader = MigrationExecutor(connection).loader
-    known = {key for key in loader.disk_migrations if key[0] in loader.migrated_apps}
-    missing = MigrationExecutor(connection).migration_plan(loader.graph.leaf_nodes())
-    ahead = sorted(key for key in set(loader.applied_migrations) - known if key[0] in loader.migrated_apps)
+    executor = MigrationExecutor(connection)
+    applied = [".".join(key) for key in executor.loader.applied_migrations]
+    missing, ahead = executor.migration_plan(executor.loader.graph.leaf_nodes()), unknown_migrations(applied)
     if missing:
         first = missing[0][0]
         yield error(
             f"{len(missing)} migrations are missing, {first.app_label} {first.name} first.", "manage.py migrate"
         )
     if ahead:
-        names = ", ".join(" ".join(key) for key in ahead[:3])
         yield warning(
-            f"The database is ahead of this code by {len(ahead)} migrations: {names}.",
+            f"The database is ahead of this code by {len(ahead)} migrations: {', '.join(ahead[:3])}.",
             "Upgrade this host to the version that the others have.",
         )
     if not missing and not ahead:
-        yield ok(f"All {len(known)} migrations are applied.")
+        yield ok(f"All {len(applied)} migrations are applied.")
 
 
 def role() -> Iterator[Finding]:

@@ -1,15 +1,14 @@
 """How the service is reached, and what it reaches besides upstreams: mail, Stripe, Redis."""
 
-import importlib
 from collections.abc import Callable, Iterator
 from email.utils import parseaddr
-from importlib.util import find_spec
 from smtplib import SMTPException
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import mail
 from django.http.request import validate_host
+from redis import Redis, RedisError
 
 from billing.stripe import client as stripe
 from provocative.doctor.findings import Finding, error, ok, warning
@@ -108,22 +107,15 @@ def payments() -> Iterator[Finding]:
 
 
 def redis() -> Iterator[Finding]:
-    url = getattr(settings, "REDIS_URL", "")
-    if not url:
+    if not settings.REDIS_URL:
         yield ok("Redis is not used.")
-    elif find_spec("redis") is None:
-        yield error("REDIS_URL is set, and the package redis is not installed.", "pip install redis")
-    else:
-        yield _redis(url)
-
-
-def _redis(url: str) -> Finding:
-    library = importlib.import_module("redis")
-    times = {"socket_connect_timeout": REDIS_SECONDS, "socket_timeout": REDIS_SECONDS}
+        return
     try:
-        asked = library.Redis.from_url(url, **times)
-        asked.ping()
-        asked.close()
-    except (library.RedisError, OSError, ValueError) as fault:
-        return error(f"Redis: {type(fault).__name__}.", "Start it, or correct REDIS_URL.")
-    return ok("Redis answers.")
+        with Redis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=REDIS_SECONDS, socket_timeout=REDIS_SECONDS
+        ) as asked:
+            asked.ping()
+    except (RedisError, OSError, ValueError) as fault:
+        yield error(f"Redis: {type(fault).__name__}.", "Start it, or correct REDIS_URL.")
+    else:
+        yield ok("Redis answers.")

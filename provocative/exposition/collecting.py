@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.db import close_old_connections, connection
 from prometheus_client import CollectorRegistry
@@ -42,17 +42,20 @@ class Kept(Generic[Answer]):
         self._answer: Future[Answer] | None = None
         self._asked = 0.0
 
-    def get(self) -> Answer | None:
-        """None: it failed, or still takes."""
+    def ask(self) -> "Future[Answer]":
+        """The answer, when it is there."""
         with self._lock:
             now = time.monotonic()
             old = self._answer is None or (self._answer.done() and now - self._asked > self._fresh)
             if old:
                 self._answer, self._asked = self._thread.submit(self._ask), now
-            answer = self._answer
-        assert answer is not None
-        wait([answer], PATIENCE)
-        return answer.result() if answer.done() and not answer.exception() else None
+            assert self._answer is not None
+            return self._answer
+
+
+def _given(answer: "Future[Answer]") -> Answer | None:
+    """None: it failed, or still takes."""
+    return answer.result() if answer.done() and not answer.exception() else None
 
 
 class Collector:
@@ -65,10 +68,13 @@ class Collector:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """As prometheus_client's collectors do."""
+        service_, storage = self._service.ask(), self._storage.ask()  # at once: they may hang for one reason
+        asked: tuple[Future[Any], ...] = (service_, storage)
         yield from families(host.GAUGES, host.read(self._supervisor))
-        figures = self._service.get()
+        wait(asked, PATIENCE)
+        figures, writable = _given(service_), _given(storage)
         yield from families(service.GAUGES, figures or [])
-        up = [(DATABASE_UP, (), float(figures is not None)), (STORAGE_UP, (), float(bool(self._storage.get())))]
+        up = [(DATABASE_UP, (), float(figures is not None)), (STORAGE_UP, (), float(bool(writable)))]
         yield from families((DATABASE_UP, STORAGE_UP), up)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from provocative import addresses, fleet, serving
+from provocative.announcing import Announcement
 from provocative.children import Child
-from provocative.management.commands.up import Announcement
 from provocative.preparing import require_migrated
 from provocative.supervisor import Job
 
