@@ -62,8 +62,9 @@ def remove() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before it is looked which marks are wanted
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items if DATABASE == "sqlite" else ():
-        if item.get_closest_marker("postgres_first") and not item.get_closest_marker("sqlite_only"):
+    elsewhere = "postgres_first" if DATABASE == "sqlite" else "sqlite_first"
+    for item in items:
+        if item.get_closest_marker(elsewhere) and not item.get_closest_marker("sqlite_only"):
             item.add_marker("soak")
 
 

@@ -216,6 +216,7 @@ def act(client: Client, model: Any, action: str, *rows: Any, **answers: str) -> 
     return confirmed(client, url(model, "changelist"), action, *rows, **answers)
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_is_cancelled_and_a_finished_one_is_not(root: Client, batch: Batch, owner: Person) -> None:
     [finished] = make_batches(owner.tenant, status=Status.COMPLETED)
     html = act(root, Batch, "cancel", batch, finished)
@@ -341,6 +342,7 @@ def test_lists_are_filtered(root: Client, batch: Batch) -> None:
     assert root.get(url(Batch, "changelist"), {"status__exact": "in_progress"}).context["cl"].result_count == 1
 
 
+@pytest.mark.sqlite_first
 def test_what_is_no_id_is_nothing_that_was_chosen(root: Client, batch: Batch) -> None:
     for model, options in admin.site._registry.items():
         for action in options.actions or ():

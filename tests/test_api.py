@@ -59,6 +59,7 @@ def test_a_dead_key_is_refused_at_once(owner: Person, change: dict[str, Any]) ->
     assert error(owner.get("/v1/batch"), 401) == "invalid_api_key"
 
 
+@pytest.mark.sqlite_first
 def test_scopes(owner: Person, witness: Witness) -> None:
     ApiKey.objects.update(scopes="batch:read")
     assert owner.get("/v1/batch").status_code == 200
@@ -152,6 +153,7 @@ def test_what_is_no_upload(owner: Person) -> None:
     assert not _stored_inputs()
 
 
+@pytest.mark.sqlite_first
 def test_line_and_byte_limits_to_the_last_one(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     assert owner.submit([b"x"] * 50_000).json()["total_requests"] == 50_000
     assert error(owner.submit([b"x"] * 50_001), 413) == "too_many_requests_in_batch"
@@ -183,6 +185,7 @@ def empty_storage(transactional_db: None) -> Any:
 # --- the input -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_every_bad_line_is_named(owner: Person, witness: Witness, work: Callable[..., None]) -> None:
     lines = [
         LINE,
@@ -260,6 +263,7 @@ def test_bad_queries(owner: Person, query: str) -> None:
     error(owner.get(f"/v1/batch?{query}"), 400)
 
 
+@pytest.mark.sqlite_first
 def test_output_before_and_after_the_end(owner: Person, witness: Witness, work: Callable[..., None]) -> None:
     batch = owner.submit([LINE, request_line("2", custom_id="two")]).json()["id"]
     assert error(owner.get(f"/v1/batch/{batch}/output"), 409) == "batch_not_complete"
@@ -363,6 +367,7 @@ def test_fields_and_queries_are_known_and_stand_once(owner: Person, witness: Wit
     assert error(owner.client.options("/v1/batch", headers={"Authorization": f"Bearer {owner.key}"}), 405)
 
 
+@pytest.mark.sqlite_first
 def test_transfers_leave_threads_for_others(
     owner: Person, witness: Witness, work: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

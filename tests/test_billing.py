@@ -62,6 +62,7 @@ def running(person: Person, cost: int) -> Batch:
 # --- alerts -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_an_alert_for_each_share_once_a_month(
     owner: Person, outsider: Person, made: dict[str, Any], monkeypatch: Any
 ) -> None:

@@ -79,6 +79,7 @@ def test_to_be_cancelled_is_asked_first(operations: Client, owner: Person) -> No
     assert not AuditEvent.objects.exists() and Batch.objects.filter(status="in_progress").count() == 3
 
 
+@pytest.mark.sqlite_first
 def test_the_page_that_asks_costs_the_same_for_many(operations: Client, owner: Person) -> None:
     rows = make_batches(owner.tenant, 40, status="in_progress")
     with CaptureQueriesContext(connection) as few:
@@ -110,6 +111,7 @@ def test_a_reason_is_asked_for(operations: Client, owner: Person) -> None:
     assert (batch.status, batch.paused_reason) == ("in_progress", "") and not AuditEvent.objects.exists()
 
 
+@pytest.mark.sqlite_first
 def test_staff_pause_and_let_go_on(operations: Client, owner: Person, witness: Witness) -> None:
     batch = submit(owner, numbered(3))
     assert set(buttons(operations, batch)) == {"cancel", "pause", "raise_priority"}
@@ -167,6 +169,7 @@ def test_a_batch_is_raised_and_lowered(operations: Client, owner: Person, witnes
     ]  # fmt: skip
 
 
+@pytest.mark.sqlite_first
 def test_what_failed_is_run_again(operations: Client, owner: Person, witness: Witness, work: Work) -> None:
     witness.configure(lasting_rates=BROKEN)
     batch = ended(owner, work, numbered(20))
@@ -258,6 +261,7 @@ def found(client: Client, **query: str) -> set[str]:
     return {batch.public_id for batch in answer.context["cl"].result_list}
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_is_found(operations: Client, owner: Person, outsider: Person) -> None:
     [mine, done] = make_batches(owner.tenant, 2, model="small", status="in_progress")
     Batch.objects.filter(pk=done.pk).update(status="completed")
@@ -293,6 +297,7 @@ def test_the_list_says_how_they_stand(operations: Client, owner: Person) -> None
         assert words in html, words
 
 
+@pytest.mark.sqlite_first
 def test_troubles_are_filtered(operations: Client, owner: Person) -> None:
     late: dict[str, Any] = {"deadline": clock.now() + timedelta(minutes=5)}
     fine: dict[str, Any] = {"deadline": clock.now() + timedelta(hours=20)}
@@ -307,6 +312,7 @@ def test_troubles_are_filtered(operations: Client, owner: Person) -> None:
     assert len(found(operations, trouble="nonsense")) == 3
 
 
+@pytest.mark.sqlite_first
 def test_what_stands_still_is_stuck(operations: Client, owner: Person) -> None:
     long_ago, now = clock.now() - timedelta(minutes=16), clock.now()
     [batch] = make_batches(owner.tenant, status="in_progress", created_at=long_ago, in_progress_at=long_ago)

@@ -96,6 +96,7 @@ def queued(cluster: str, age: timedelta, now: datetime) -> None:
     OrmQ.objects.create(key=cluster, payload="x", lock=now - age)
 
 
+@pytest.mark.sqlite_first
 def test_the_promise_is_counted_by_month(owner: Person, outsider: Person, now: datetime) -> None:
     month = clock.midnight(now.date().replace(day=1))
     ended: dict[str, Any] = {"status": Status.COMPLETED, "sla_met": True}
@@ -108,6 +109,7 @@ def test_the_promise_is_counted_by_month(owner: Person, outsider: Person, now: d
     assert (found.this, found.last) == (Attainment(3, 2), Attainment(3, 3))
 
 
+@pytest.mark.sqlite_first
 def test_the_most_pressing_are_named_and_the_others_counted(owner: Person, now: datetime) -> None:
     late = [running(owner.tenant, now, deadline=now + n * MINUTE, completed=n) for n in range(12, 0, -1)]
     running(owner.tenant, now)
@@ -138,6 +140,7 @@ def test_what_waits_stands_beside_what_serves_it(owner: Person, outsider: Person
     assert ours.ends == now + HOUR and own.pk
 
 
+@pytest.mark.sqlite_first
 def test_upstreams_and_runners(owner: Person, now: datetime) -> None:
     on, off = upstream(), upstream("o", enabled=False)
     resting = upstream("z", cooling_until=now + MINUTE)
@@ -304,6 +307,7 @@ CAUSES: dict[str, tuple[Callable[[Tenant, datetime], None], str]] = {
 }
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize("name", CAUSES)
 def test_each_alert_has_its_cause(owner: Person, root: Client, now: datetime, name: str) -> None:
     cause, text = CAUSES[name]
@@ -317,6 +321,7 @@ def test_each_alert_has_its_cause(owner: Person, root: Client, now: datetime, na
     assert link is None or root.get(unescape(link[1])).status_code == 200
 
 
+@pytest.mark.sqlite_first
 def test_nothing_needs_anybody_where_all_is_well(owner: Person, root: Client, now: datetime) -> None:
     """All of this is close to an alert, and none."""
     Permit.objects.create(upstream=upstream(cooling_until=now - MINUTE), runner=runner(now), answers=20, throttled=20)

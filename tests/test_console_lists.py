@@ -156,6 +156,7 @@ def test_a_list_is_sorted_only_where_it_is_short(root: Client, batch: Batch) -> 
     assert order(Tenant).startswith('"tenants_tenant"."plan"')
 
 
+@pytest.mark.sqlite_first
 def test_a_search_goes_by_the_keys_of_what_it_finds(root: Client, batch: Batch, owner: Person) -> None:
     make_batches(owner.tenant)
     for model in (File, LedgerEntry, ApiKey, Usage, WebhookDelivery):

@@ -67,6 +67,7 @@ def october(owner: Person, at: Any) -> Invoice:
     return invoice
 
 
+@pytest.mark.sqlite_first
 def test_what_commands_do_with_money_is_on_the_trail(owner: Person, at: Any, capsys: Any) -> None:
     call_command("price", "set", "m", "--input", "1", "--output", "2")
     call_command("price", "set", "m", "--input", "1", "--output", "3", "--cached-input", "0.5")
@@ -298,6 +299,7 @@ def test_an_invoice_is_written_off_and_paid_after_all(owner: Person, clerk: Clie
     ]
 
 
+@pytest.mark.sqlite_first
 def test_an_invoice_at_stripe_is_settled_there(owner: Person, clerk: Client, october: Invoice, settings: Any) -> None:
     settings.STRIPE_API_KEY = "sk_test_1"
     act = partial(confirmed, clerk, url(Invoice, "changelist"))
@@ -367,6 +369,7 @@ def test_a_new_price_is_compared_with_the_one_in_force(owner: Person, clerk: Cli
     assert second[3]["after"]["input_usd"] == "1.25" and not AuditEvent.objects.exclude(tenant=None).exists()
 
 
+@pytest.mark.sqlite_first
 def test_a_slip_of_a_digit_is_asked_about(owner: Person, clerk: Client) -> None:
     add = url(Price, "add")
     clerk.post(add, price())
@@ -417,6 +420,7 @@ def test_the_list_of_prices_says_what_is_in_force_and_what_is_free(owner: Person
     assert "is its name right?" in text(clerk.post(url(Price, "add"), price(model="typo"), follow=True))
 
 
+@pytest.mark.sqlite_first
 def test_no_discount_is_compared_that_can_be_none(owner: Person, clerk: Client) -> None:
     own = {"tenant": str(owner.tenant.pk), "discount": "60", "seen": "", "sure": ""}
     assert clerk.post(url(TenantDiscount, "add"), own).status_code == 302
@@ -426,6 +430,7 @@ def test_no_discount_is_compared_that_can_be_none(owner: Person, clerk: Client) 
             assert "Ensure this value" in text(clerk.post(url(model, "add"), form | {"discount": discount}))
 
 
+@pytest.mark.sqlite_first
 def test_a_discount_is_compared_too(owner: Person, clerk: Client) -> None:
     add, form = url(TenantDiscount, "add"), {"tenant": str(owner.tenant.pk)}
     told, status = twice(clerk, add, form | {"discount": "100"})
@@ -440,6 +445,7 @@ def test_a_discount_is_compared_too(owner: Person, clerk: Client) -> None:
     assert status == 302 and prices.own_discount(owner.tenant.pk, timezone.now()) is None
 
 
+@pytest.mark.sqlite_first
 def test_limits_are_raised_by_those_whose_work_it_is(owner: Person, clerk: Client) -> None:
     add = url(Customer, "add")
     assert clerk.post(add, {"tenant": str(owner.tenant.pk), "monthly_limit": "10"}).status_code == 302

@@ -70,6 +70,7 @@ def text(answer: Any) -> str:
     return re.sub(r"(<[^>]*>|\s)+", " ", answer.content.decode())
 
 
+@pytest.mark.sqlite_first
 def test_nothing_is_unpickled(shift: Client, sprung: Path) -> None:
     for model in (OrmQ, Task, Schedule):
         listed = url(model, "changelist")
@@ -119,6 +120,7 @@ def test_it_says_what_waits_what_failed_and_what_is_due(shift: Client, sprung: P
     assert "no failure kept" in text(shift.get(url(Schedule, "changelist")))
 
 
+@pytest.mark.sqlite_first
 def test_it_is_searched(shift: Client, sprung: Path) -> None:
     for model, term, count in (
         (Task, ID, 1), (Task, "mighty-fox", 1), (Task, "mighty", 0), (Task, "seal", 1), (Task, "sweep", 0),

@@ -89,6 +89,7 @@ def told() -> list[tuple[str, str, Any]]:
 # --- drain, enable, delete --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_to_drain_says_what_is_left_and_does_it(shift: Client, upstream: Upstream, owner: Person) -> None:
     other = Upstream.objects.create(model="m", base_url="http://b/v1", max_in_flight=100)
     Upstream.objects.create(model="m", base_url="http://off/v1", enabled=False)
@@ -128,6 +129,7 @@ def test_the_last_one_is_drained_with_a_warning(
     assert "up to 5 lines" not in page
 
 
+@pytest.mark.sqlite_first
 def test_one_that_does_harm_is_switched_off_at_once(shift: Client, upstream: Upstream) -> None:
     runner((upstream, 3))
     assert "Warning: m is left" in (page := asked(shift, "sever", upstream)) and "given up" in page
@@ -166,6 +168,7 @@ def test_a_drain_is_done_once_of_two(shift: Client, upstream: Upstream) -> None:
     assert not upstreams.switch(stale, True, "a@example.com")
 
 
+@pytest.mark.sqlite_first
 def test_it_is_deleted_when_nothing_is_in_flight(shift: Client, upstream: Upstream) -> None:
     held = runner((upstream, 2))
     assert "It is on: drain it first" in asked(shift, "delete", upstream)
@@ -234,6 +237,7 @@ def saying(body: bytes, head: str = "HTTP/1.1 200 OK") -> Callable[[Any], None]:
     return lambda out: out.write(f"{head}\r\nConnection: close\r\n\r\n".encode() + body)
 
 
+@pytest.mark.sqlite_first
 def test_a_test_says_what_came_and_how_fast(shift: Client, witness: Witness, upstream: Upstream) -> None:
     good = Upstream.objects.get(model="witness")
     html = text(shift.post(LIST, {"action": "test_now", "_selected_action": [good.pk, upstream.pk]}, follow=True))
@@ -296,6 +300,7 @@ def test_a_test_has_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- forms ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_one_is_added_with_a_warning_and_once(shift: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = shift.post(url(Upstream, "add"), form(new_key=KEY, base_url=" http://127.0.0.1:1/v1/ "), follow=True)
     assert "does not answer as expected" in text(answer) and KEY not in answer.content.decode()
@@ -390,6 +395,7 @@ def test_a_key_is_not_sent_to_another_server(
 # --- what stands there ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_lists_cost_the_same_however_long_they_are(shift: Client, upstream: Upstream) -> None:
     for number in range(20):
         runner((upstream, 1), (Upstream.objects.create(model="m", base_url=f"http://{number}/v1"), 2))

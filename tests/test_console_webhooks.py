@@ -81,6 +81,7 @@ def test_deliveries_are_sent_again(support: Client, owner: Person, outsider: Per
     ]
 
 
+@pytest.mark.sqlite_first
 def test_an_endpoint_is_disabled_and_enabled(support: Client, owner: Person) -> None:
     row = endpoint(owner.tenant)
     assert "Disable: done to 1 webhook endpoint" in confirmed(support, ENDPOINTS, "disable", row, reason="it loops")
@@ -120,6 +121,7 @@ def test_each_needs_its_permission(owner: Person, group: str, sends: bool, switc
     assert len(told()) == sends + switches
 
 
+@pytest.mark.sqlite_first
 def test_no_page_shows_a_secret_or_a_path(support: Client, owner: Person) -> None:
     row = endpoint(owner.tenant)
     sent = delivery(row)
@@ -135,6 +137,7 @@ def test_no_page_shows_a_secret_or_a_path(support: Client, owner: Person) -> Non
         assert support.get(DELIVERIES, {f"endpoint__{lookup}": "h"}).status_code == 400
 
 
+@pytest.mark.sqlite_first
 def test_lists_are_searched_by_whole_ids_and_filtered(support: Client, owner: Person, outsider: Person) -> None:
     [batch] = make_batches(owner.tenant)
     ours, theirs = endpoint(owner.tenant), endpoint(outsider.tenant, disabled_reason="gone")

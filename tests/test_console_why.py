@@ -60,6 +60,7 @@ def runner(seconds: float = 30, **fields: Any) -> Runner:
     return Runner.objects.create(**{**made, **lease, **fields})
 
 
+@pytest.mark.sqlite_first
 def test_nobody_serves_the_model(shift: Client, owner: Person) -> None:
     batch = running(owner.tenant)
     assert "No upstream serves 'm': add one." in goes(shift, batch)
@@ -99,6 +100,7 @@ def test_nobody_runs_it(shift: Client, owner: Person) -> None:
     assert "No runner is alive: start the workers" in goes(shift, batch)
 
 
+@pytest.mark.sqlite_first
 def test_who_holds_its_slices(shift: Client, owner: Person) -> None:
     Upstream.objects.create(model="m", base_url="http://up/v1")
     batch, alive = running(owner.tenant), runner()
@@ -155,6 +157,7 @@ def test_what_holds_it_back(shift: Client, owner: Person) -> None:
     assert "It waits for what is in flight" in goes(shift, batch)
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize("status", [Status.VALIDATING, Status.FINALIZING])
 def test_who_has_its_step(shift: Client, owner: Person, status: Status) -> None:
     now = clock.now()
@@ -171,6 +174,7 @@ def test_who_has_its_step(shift: Client, owner: Person, status: Status) -> None:
     assert "again and again without an end (2 attempts)" in goes(shift, batch)
 
 
+@pytest.mark.sqlite_first
 def test_why_lines_failed(shift: Client, owner: Person) -> None:
     now = clock.now()
     [batch] = make_batches(owner.tenant, status="completed", completed=3, failed=7, last_result_at=now)

@@ -149,7 +149,7 @@ def late(stories: list[Story], log: dict[int, list[Entry]], numbers: dict[int, i
     return max(sent, default=0.0)
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_ended_at_random_moments(count: int, owner: Person, witness: Witness, workers: None) -> None:
     witness.configure(latency_ms=[10, 40])
     seed = random.randrange(10**6)
@@ -167,7 +167,7 @@ def test_ended_at_random_moments(count: int, owner: Person, witness: Witness, wo
     assert last <= FLUSH_SECONDS + HOUSEKEEPING + SLACK
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.soak)])
 def test_sending_stops_soon_after_the_answer(count: int, owner: Person, witness: Witness, workers: None) -> None:
     """Long lanes and slow answers: nothing else ends a runner's turn before its time."""
     witness.configure(latency_ms=[100, 400])

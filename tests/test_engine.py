@@ -117,6 +117,7 @@ def test_passing_faults_are_retried_and_lasting_ones_fail_alone(
     assert batch.failed == len(broken)
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [
@@ -156,6 +157,7 @@ def test_a_bad_answer_is_tried_again(owner: Person, witness: Witness, work: Work
     assert set(Result.objects.values_list("attempts", flat=True)) == {2}
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize("kind", ["llamacpp", "vllm"])
 def test_a_chain_of_one_prefix_goes_on_before_another_begins(
     owner: Person, witness: Witness, work: Work, kind: str
@@ -174,6 +176,7 @@ def test_a_chain_of_one_prefix_goes_on_before_another_begins(
     assert [number % 3 for number in sent] == [0] * 4 + [1] * 4 + [2] * 4
 
 
+@pytest.mark.sqlite_first
 def test_the_share_of_cached_prompts_is_told(owner: Person, witness: Witness, work: Work) -> None:
     batch = submit(owner, [*numbered(1, faults=["cached-10"]), *numbered(2)[1:]])
     assert owner.batch(batch.public_id)["prefix_cache"] == {"cached_tokens": 0, "input_tokens": 0, "share": None}
@@ -192,6 +195,7 @@ def test_a_dropped_reused_connection_is_no_attempt(owner: Person, witness: Witne
     assert list(Result.objects.order_by("line").values_list("attempts", flat=True)) == [1, 1]
 
 
+@pytest.mark.sqlite_first
 def test_in_flight_never_exceeds_the_limit(owner: Person, witness: Witness, work: Work) -> None:
     witness.configure(latency_ms=[20, 30])
     batch = submit(owner, numbered(300))

@@ -63,6 +63,7 @@ def test_data_goes_and_the_account_stays(owner: Person, witness: Witness, work: 
     assert owner.delete(f"/v1/batch/{batch}").json() == after and AuditEvent.objects.count() == 1  # again: the same
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_without_failed_lines_says_gone_of_them_too(owner: Person, witness: Witness, work: Any) -> None:
     made = owner.submit([request_line("x")]).json()["id"]
     work()
@@ -72,6 +73,7 @@ def test_a_batch_without_failed_lines_says_gone_of_them_too(owner: Person, witne
     assert error(owner.get(f"/v1/batch/{made}/errors"), 410) == "file_expired"
 
 
+@pytest.mark.sqlite_first
 def test_not_before_its_end_nor_its_receipts(owner: Person, outsider: Person, witness: Witness, work: Any) -> None:
     made = owner.submit(LINES).json()["id"]
     assert error(outsider.delete(f"/v1/batch/{made}"), 404) == "batch_not_found"
@@ -83,6 +85,7 @@ def test_not_before_its_end_nor_its_receipts(owner: Person, outsider: Person, wi
     assert owner.delete(f"/v1/batch/{made}").status_code == 200
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_that_never_ran_says_nothing_of_its_lines(owner: Person, witness: Witness, work: Any) -> None:
     made = owner.submit([{"custom_id": "my-words", "my-words": 1}]).json()["id"]
     work()
@@ -128,6 +131,7 @@ def test_a_crash_in_between_is_cured_by_asking_again(
     assert owner.batch(batch)["erased_at"] and stored() == []
 
 
+@pytest.mark.sqlite_first
 def test_people_delete_it_on_its_page(owner: Person, witness: Witness, work: Any, client: Client) -> None:
     batch = ended(owner, work)
     page = f"/t/{owner.tenant.public_id}/batches/{batch}"
@@ -140,6 +144,7 @@ def test_people_delete_it_on_its_page(owner: Person, witness: Witness, work: Any
     assert AuditEvent.objects.get().actor == "member@example.com"
 
 
+@pytest.mark.sqlite_first
 def test_staff_delete_it_with_a_reason(owner: Person, witness: Witness, work: Any) -> None:
     made = owner.submit(LINES).json()["id"]
     shift = staff.signed_in(staff.member_of("operations"))

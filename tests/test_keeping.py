@@ -70,6 +70,7 @@ def test_inputs_and_outputs_go_after_the_retention(owner: Person, witness: Witne
     assert owner.get(f"/v1/batch/{batch}/manifest").status_code == 200
 
 
+@pytest.mark.sqlite_first
 def test_a_tenant_has_a_retention_of_its_own(owner: Person, witness: Witness, work: Any) -> None:
     call_command("tenant", "set", "owner", "--retention-days", "7", stdout=StringIO())
     assert owner.get("/v1/limits").json()["retention"] == {"days": 7}
@@ -83,6 +84,7 @@ def test_a_tenant_has_a_retention_of_its_own(owner: Person, witness: Witness, wo
     }
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_that_runs_keeps_its_input(owner: Person, witness: Witness, work: Any) -> None:
     mixed(owner)
     key = File.objects.get().storage_key
@@ -167,6 +169,7 @@ def stored_objects() -> int:
     return sum(len(default_storage.listdir(kind)[1]) for kind in ("inputs", "results", "receipts"))
 
 
+@pytest.mark.sqlite_first
 def test_a_retry_and_a_page_are_held_to_it(owner: Person, witness: Witness, work: Any) -> None:
     batch = mixed(owner)
     work()

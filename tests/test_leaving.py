@@ -73,6 +73,7 @@ def test_all_of_a_tenant_goes_but_its_account(peopled: Person, outsider: Person)
     assert set(again["erased"].values()) == {0} and AuditEvent.objects.filter(action="tenant.erased").count() == 1
 
 
+@pytest.mark.sqlite_first
 def test_not_while_its_batches_run(owner: Person, witness: Witness, work: Any) -> None:
     owner.submit([request_line("x")])
     with pytest.raises(CommandError, match="cancel them first"):
@@ -124,6 +125,7 @@ def test_what_was_let_in_before_does_not_slip_in_behind(
     assert not Batch.objects.exists() and stored() == []
 
 
+@pytest.mark.sqlite_first
 def test_staff_erase_it_with_a_reason(peopled: Person) -> None:
     shift = staff.signed_in(staff.member_of("operations", email="shift@example.com"))
     said = staff.confirmed(shift, "/admin/tenants/tenant/", "erase", peopled.tenant, reason="they left")
@@ -132,6 +134,7 @@ def test_staff_erase_it_with_a_reason(peopled: Person) -> None:
     assert event.actor == "shift@example.com" and event.details["reason"] == "they left"
 
 
+@pytest.mark.sqlite_first
 def test_all_of_it_is_taken_along(peopled: Person, tmp_path: Path) -> None:
     target = tmp_path / "all.zip"
     said = printed("tenant", "export", "owner", "--to", str(target))
@@ -162,6 +165,7 @@ def test_all_of_it_is_taken_along(peopled: Person, tmp_path: Path) -> None:
     assert b"theirs" not in everything
 
 
+@pytest.mark.sqlite_first
 def test_a_file_that_goes_meanwhile_is_named_as_gone(peopled: Person) -> None:
     pieces, taken = exporting.archive(peopled.tenant), io.BytesIO()
     taken.write(next(pieces))

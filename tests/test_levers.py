@@ -72,6 +72,7 @@ def test_a_pause_stops_what_is_in_hand(owner: Person, witness: Witness, work: Wo
     assert not batch.slices.filter(state=Slice.State.LEASED).exists()
 
 
+@pytest.mark.sqlite_first
 def test_the_dashboard_shows_no_form_that_would_be_refused(owner: Person, witness: Witness) -> None:
     batch = halted(owner)
     client = acting(owner)
@@ -131,6 +132,7 @@ def test_a_reservation_that_was_used_up_meanwhile_pauses_it_after_all(owner: Per
     assert hand.batch.paused_reason == "" and hand.batch.reserved > hand.batch.cost
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_that_the_operator_paused_is_cancelled_or_expires(owner: Person, witness: Witness) -> None:
     cancelled, late = halted(owner), halted(owner)
     answer = owner.post(f"/v1/batch/{cancelled.public_id}/cancel")

@@ -103,6 +103,7 @@ def test_limits_are_few_queries(owner: Person, django_assert_num_queries: Any) -
 # --- enqueued tokens --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_over_the_limit_fails_with_the_numbers_and_the_cure(
     owner: Person, outsider: Person, witness: Witness, tokens: int, work: Work
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_batch_over_the_limit_fails_with_the_numbers_and_the_cure(
     assert owner.batch(again.public_id)["status"] == "completed"
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_that_can_never_start_is_to_be_split(owner: Person, witness: Witness, tokens: int) -> None:
     Tenant.objects.update(enqueued_token_limit=tokens - 1)
     batch = submit(owner, on_invalid_line="skip")

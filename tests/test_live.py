@@ -90,6 +90,7 @@ def test_who_follows_a_running_batch_has_every_line_once(owner: Person, witness:
     assert late.seen == follower.seen
 
 
+@pytest.mark.sqlite_first
 def test_lines_that_were_never_run_are_not_among_them(owner: Person, witness: Witness, work: Work) -> None:
     Upstream.objects.create(model="away", base_url=witness.base_url, enabled=False)
     lines = [request_line(str(n), model=("away", "witness", "witness")[n % 3]) for n in range(150)]

@@ -73,6 +73,7 @@ def test_more_lines_than_a_batch_takes(client: Any, witness: Witness, work: Work
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_cancel(client: Any, witness: Witness, work: Work) -> None:
     batch = create(client, [request_line("a")])
     assert client.batches.cancel(batch.id).status in {"cancelling", "finalizing"}
@@ -105,6 +106,7 @@ def test_expiry(client: Any, owner: Person, witness: Witness, work: Work) -> Non
 # --- while it runs ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_the_output_of_a_running_batch(client: Any, witness: Witness, work: Work, small_groups: None) -> None:
     witness.configure(latency_ms=[5, 10])
     batch = create(client, [request_line(str(n), faults=["400"] if n % 10 == 0 else []) for n in range(200)])
@@ -191,6 +193,7 @@ def test_the_limit_of_batches_is_a_rate_limit_error(client: Any, witness: Witnes
 # --- sent again -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_an_idempotency_key_makes_one(client: Any, witness: Witness) -> None:
     content, headers = jsonl([request_line("a")]), {"Idempotency-Key": "of mine"}
     files = {client.files.create(file=("a", content), purpose="batch", extra_headers=headers).id for _ in range(3)}
@@ -222,6 +225,7 @@ class LosesAnswers(httpx2.HTTPTransport):
         return response
 
 
+@pytest.mark.sqlite_first
 def test_the_sdk_sends_again_what_got_no_answer(web_server: str, owner: Person, witness: Witness) -> None:
     http_client = httpx2.Client(transport=LosesAnswers(), base_url=f"{web_server}/v1")
     with openai.OpenAI(

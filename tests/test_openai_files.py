@@ -29,6 +29,7 @@ pytestmark = pytest.mark.postgres_first
 # --- lists ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_lists_are_paged_through(client: Any, witness: Witness) -> None:
     Tenant.objects.update(batch_limit=100)
     batches = [create(client, [request_line(str(n))]).id for n in range(7)]
@@ -107,6 +108,7 @@ def test_a_file_is_taken_under_any_name_and_read_back(client: Any) -> None:
     client.files.create(file=io.BytesIO(b"not even JSON"), purpose="batch")  # a bad line is the batch's news
 
 
+@pytest.mark.sqlite_first
 def test_a_file_is_deleted(client: Any, owner: Person, witness: Witness, work: Work) -> None:
     batch = create(client, [request_line("a"), request_line("b", faults=["400"])])
     with pytest.raises(openai.ConflictError) as caught:
@@ -145,6 +147,7 @@ def test_a_file_is_deleted_or_used_but_not_both(client: Any, witness: Witness) -
             assert outcomes in ({type(None), openai.NotFoundError}, {type(None), openai.ConflictError})
 
 
+@pytest.mark.sqlite_first
 def test_files_expire(client: Any, owner: Person, witness: Witness, work: Work) -> None:
     file = client.files.create(
         file=("a", jsonl([request_line("a")])),

@@ -101,6 +101,7 @@ def test_a_cost_cap_pauses_and_nothing_more_is_sent(owner: Person, witness: Witn
     assert sum(witness.requests_by_marker().values()) == sent
 
 
+@pytest.mark.sqlite_first
 def test_an_error_rate_pauses(owner: Person, witness: Witness, work: Work) -> None:
     witness.configure(latency_ms=[5, 10], lasting_rates={"400": 0.5})
     batch = submit(owner, numbered(600), max_error_rate="0.2")
@@ -111,6 +112,7 @@ def test_an_error_rate_pauses(owner: Person, witness: Witness, work: Work) -> No
     assert owner.batch(batch.public_id)["max_error_rate"] == 0.2
 
 
+@pytest.mark.sqlite_first
 def test_below_fifty_lines_no_error_rate_pauses(owner: Person, witness: Witness, work: Work) -> None:
     witness.configure(lasting_rates={"400": 1.0})
     batch = submit(owner, numbered(49), max_error_rate="0.01")
@@ -138,6 +140,7 @@ def test_lines_in_flight_at_a_pause_are_kept_and_the_last_completes_it(owner: Pe
     ledgers_agree(owner, hand.batch)
 
 
+@pytest.mark.sqlite_first
 def test_the_first_cap_that_is_reached_is_named(owner: Person, witness: Witness) -> None:
     hand = in_hand(owner, 128 * 8, max_cost_usd=TINY, max_error_rate="0.5")
     hand.hand_in(60, delivered=False, status=400)
@@ -167,6 +170,7 @@ def test_a_paused_batch_holds_its_place(owner: Person, witness: Witness) -> None
     assert code(owner.submit(numbered(1)), 429) == "concurrent_batch_limit_exceeded"
 
 
+@pytest.mark.sqlite_first
 def test_a_paused_batch_can_be_cancelled(owner: Person, witness: Witness) -> None:
     batch = paused(owner)
     answer = owner.post(f"/v1/batch/{batch.public_id}/cancel")
@@ -175,6 +179,7 @@ def test_a_paused_batch_can_be_cancelled(owner: Person, witness: Witness) -> Non
     ended_early(owner, batch, Status.CANCELLED, "batch_cancelled")
 
 
+@pytest.mark.sqlite_first
 def test_a_paused_batch_expires(owner: Person, witness: Witness) -> None:
     batch = paused(owner)
     Batch.objects.update(deadline=clock.now() - timedelta(seconds=1))

@@ -66,6 +66,7 @@ BAD: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.sqlite_first
 def test_its_errors_are_those_of_the_batch(owner: Person, witness: Witness) -> None:
     for lines in BAD.values():
         found = looked_at(owner, lines)
@@ -109,6 +110,7 @@ LINES = {
 }
 
 
+@pytest.mark.sqlite_first
 def test_what_the_batch_takes_lies_within_the_bounds(owner: Person, witness: Witness, work: Work) -> None:
     asked = {endpoint: looked_at(owner, lines, endpoint=endpoint) for endpoint, lines in LINES.items()}
     assert not Batch.objects.exists() and not File.objects.exists()
@@ -166,6 +168,7 @@ def test_how_much_of_the_prompts_is_shared(owner: Person, witness: Witness) -> N
     assert shared["shared_tokens"] >= 60 * 1024
 
 
+@pytest.mark.sqlite_first
 def test_the_expected_end_is_what_the_batch_then_says(owner: Person, witness: Witness) -> None:
     Upstream.objects.update(max_in_flight=4)
     lines = numbered(1000)

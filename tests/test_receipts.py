@@ -69,6 +69,7 @@ def told(person: Person, batch: Batch) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.sqlite_first
 def test_a_mixed_batch_with_faults(owner: Person, witness: Witness, work: Work) -> None:
     batch = mixed(owner, witness)
     work()
@@ -121,6 +122,7 @@ def agrees(owner: Person, batch: Batch, found: list[dict[str, Any]]) -> None:
         assert (stated[name]["id"], stated[name]["sha256"]) == (file_id, hashlib.sha256(body).hexdigest())
 
 
+@pytest.mark.sqlite_first
 def test_the_signature_is_that_of_a_key_that_anybody_can_ask_for(owner: Person, witness: Witness, work: Work) -> None:
     batch = submitted(owner, work)
     manifest = owner.get(f"/v1/batch/{batch.public_id}/manifest").json()
@@ -156,6 +158,7 @@ def stored() -> set[str]:
     return set(objects.keys("receipts"))
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize("how", ["cancelled", "expired", "never begun"])
 def test_lines_that_were_never_run_have_no_receipt(how: str, owner: Person, witness: Witness, work: Work) -> None:
     answer = owner.submit([request_line(str(number)) for number in range(40)])
@@ -256,6 +259,7 @@ def test_the_end_rings_and_the_sweep_finds_what_was_lost(
     assert rung == [ended.pk] * 2
 
 
+@pytest.mark.sqlite_first
 def test_what_fails_is_tried_again(
     owner: Person, witness: Witness, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +281,7 @@ def test_what_fails_is_tried_again(
 # --- who, and when ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_before_they_are_there(owner: Person, outsider: Person, witness: Witness, work: Work) -> None:
     path = f"/v1/batch/{owner.submit([request_line('a')]).json()['id']}/"
     for what in ("receipts", "manifest"):
@@ -326,6 +331,7 @@ def delete(owner: Person, file_id: str) -> int:
     return status
 
 
+@pytest.mark.sqlite_first
 def test_an_input_that_is_deleted_at_once_is_hashed_and_then_gone(owner: Person, witness: Witness, work: Work) -> None:
     upload = {"file": SimpleUploadedFile("a", content([request_line("a"), request_line("b", faults=["400"])]))}
     file_id = owner.post("/v1/files", {**upload, "purpose": "batch"}).json()["id"]

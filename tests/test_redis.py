@@ -111,6 +111,7 @@ def service(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
         yield service
 
 
+@pytest.mark.soak
 def test_a_batch_outlives_the_redis_that_rang_for_it(service: Service, server: Server) -> None:
     client = service.tenant()
     with Witness(latency_ms=(20, 30)) as witness:

@@ -53,6 +53,7 @@ def test_a_resumed_batch_runs_on_to_its_next_cap_and_then_to_its_end(
     assert set(witness.requests_by_marker().values()) == {1}
 
 
+@pytest.mark.sqlite_first
 def test_the_error_rate_is_measured_anew(owner: Person, witness: Witness) -> None:
     hand = in_hand(owner, 128 * 8, max_error_rate="0.5")
     hand.hand_in(50, delivered=False, status=400)
@@ -111,6 +112,7 @@ def test_a_body_of_another_kind(owner: Person, witness: Witness) -> None:
     assert code(resume_with(owner, batch, b"5", "text/plain"), 415) == "unsupported_media_type"
 
 
+@pytest.mark.sqlite_first
 def test_what_is_not_paused_is_not_resumed(owner: Person, witness: Witness, work: Work) -> None:
     batch = submit(owner, numbered(1))
     assert code(resume(owner, batch, max_cost_usd="1"), 409) == "batch_not_paused"

@@ -175,6 +175,7 @@ def test_a_merged_output_of_which_a_file_is_gone(owner: Person, witness: Witness
     assert len(owner.lines(again.public_id)) == 3
 
 
+@pytest.mark.sqlite_first
 def test_merged_is_the_output_itself_of_a_batch_that_retries_nothing(
     owner: Person, witness: Witness, work: Work
 ) -> None:
@@ -183,6 +184,7 @@ def test_merged_is_the_output_itself_of_a_batch_that_retries_nothing(
     assert owner.batch(batch.public_id)["retry_of"] is None
 
 
+@pytest.mark.sqlite_first
 def test_what_was_cancelled_before_it_was_validated_is_retried_whole(
     owner: Person, witness: Witness, work: Work
 ) -> None:
@@ -199,6 +201,7 @@ def test_what_was_cancelled_before_it_was_validated_is_retried_whole(
     assert code(retry(owner, again), 409) == "batch_failed"
 
 
+@pytest.mark.sqlite_first
 def test_what_can_not_be_retried(owner: Person, witness: Witness, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = submit(owner, numbered(1))
     assert code(retry(owner, batch), 409) == "batch_not_complete"
@@ -215,6 +218,7 @@ def test_what_can_not_be_retried(owner: Person, witness: Witness, work: Work, mo
     assert stored() == {batch.input_file.storage_key} and File.objects.filter(purpose="batch").count() == 2
 
 
+@pytest.mark.sqlite_first
 def test_a_retry_pays_the_prices_of_its_own_day(owner: Person, witness: Witness, work: Work) -> None:
     batch = cancelled(owner, 1)
     prices.set_price("witness", "3.00", "5.00")
@@ -239,6 +243,7 @@ def test_two_retries_at_once_where_one_has_room(
     assert stored() == set(File.objects.filter(purpose="batch").values_list("storage_key", flat=True))
 
 
+@pytest.mark.sqlite_first
 def test_a_model_that_went_fails_the_retry_alone(owner: Person, witness: Witness, work: Work) -> None:
     batch = cancelled(owner, 1)
     Upstream.objects.all().delete()
@@ -247,6 +252,7 @@ def test_a_model_that_went_fails_the_retry_alone(owner: Person, witness: Witness
     assert owner.batch(batch.public_id)["status"] == "cancelled"
 
 
+@pytest.mark.sqlite_first
 def test_custom_ids_of_every_kind_are_told_apart(owner: Person, witness: Witness, work: Work) -> None:
     names = ['"', "\\", '","response":{"status_code":200,', "é" * 512, "\u2028x".strip()]
     lines = [request_line(str(n), custom_id=name, faults=["400"]) for n, name in enumerate(names) if name.isprintable()]
@@ -288,6 +294,7 @@ def statuses(owner: Person, batch: Batch) -> list[Any]:
     return [line["response"]["status_code"] if line["response"] else line["error"]["code"] for line in lines]
 
 
+@pytest.mark.sqlite_first
 def test_some_causes_alone_are_retried_and_chains_are_merged(owner: Person, witness: Witness, work: Work) -> None:
     lines = [json.dumps(line).encode() + b" " * (n % 2) for n, line in enumerate(mixed(12))]
     first = ended(owner, work, lines)
@@ -307,6 +314,7 @@ def test_some_causes_alone_are_retried_and_chains_are_merged(owner: Person, witn
     assert bytes_of(any_status) == b"".join(lines[n] + b"\n" for n in range(12) if n % 4 in (1, 2))
 
 
+@pytest.mark.sqlite_first
 def test_lines_that_were_never_run_are_a_cause(owner: Person, witness: Witness, work: Work) -> None:
     batch = cancelled(owner, 3)
     assert code(retry(owner, batch, error_codes="429"), 409) == "nothing_to_retry"

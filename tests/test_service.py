@@ -90,6 +90,7 @@ def test_kill_only_idle_workers(service: Service, upstream: Witness, request: py
     assert three_ledgers(service, client, batch, upstream) == 0
 
 
+@pytest.mark.soak
 @pytest.mark.sqlite_only
 def test_sigterm_of_both_clusters_sends_nothing_twice(upstream: Witness, service: Service, request: Any) -> None:
     """As a deployment that replaces workers would: `up` starts new ones."""

@@ -97,6 +97,7 @@ def test_the_percent_is_one(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_in_time_is_credited_nothing(owner: Person, witness: Witness, work: Callable[..., None]) -> None:
     batch = submitted(owner)
     assert owner.batch(batch.public_id)["sla"] == {"met": None, "credit_usd": "0"}
@@ -105,6 +106,7 @@ def test_a_batch_in_time_is_credited_nothing(owner: Person, witness: Witness, wo
     assert set(posted(batch)) == {"batch_charge"}
 
 
+@pytest.mark.sqlite_first
 def test_what_ends_late_pays_half(owner: Person, witness: Witness, settings: Any) -> None:
     batch = submitted(owner)
     run(batch)
@@ -119,6 +121,7 @@ def test_what_ends_late_pays_half(owner: Person, witness: Witness, settings: Any
     assert owner.batch(batch.public_id)["sla"]["credit_usd"] == money.usd(batch.cost // 2)
 
 
+@pytest.mark.sqlite_first
 def test_what_expires_is_credited_for_what_was_finished(owner: Person, witness: Witness) -> None:
     batch = submitted(owner)
     step("validating", tasks.validate)
@@ -146,6 +149,7 @@ def test_the_stored_end_is_the_moment_that_is_judged(
     assert [ended(batch).ended_at] == judged
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize("moment", [timedelta(0), timedelta(microseconds=1)])
 def test_an_end_at_the_deadline_is_in_time(
     owner: Person, witness: Witness, monkeypatch: pytest.MonkeyPatch, moment: timedelta
@@ -158,6 +162,7 @@ def test_an_end_at_the_deadline_is_in_time(
     assert ("sla_credit" in posted(batch)) == bool(moment)
 
 
+@pytest.mark.sqlite_first
 def test_what_was_paused_once_is_promised_nothing(owner: Person, witness: Witness) -> None:
     batch = submitted(owner)
     step("validating", tasks.validate)
@@ -170,6 +175,7 @@ def test_what_was_paused_once_is_promised_nothing(owner: Person, witness: Witnes
     assert set(posted(batch)) == {"batch_charge"}
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize("resumed", [True, False])
 def test_whose_tenant_was_suspended_is_promised_nothing(owner: Person, witness: Witness, resumed: bool) -> None:
     before = submitted(owner)
@@ -188,6 +194,7 @@ def test_whose_tenant_was_suspended_is_promised_nothing(owner: Person, witness: 
     assert before.sla_met, "what had ended had met it"
 
 
+@pytest.mark.sqlite_first
 def test_who_is_suspended_at_the_end_gets_nothing(owner: Person, witness: Witness) -> None:
     batch = submitted(owner)
     run(batch)
@@ -196,6 +203,7 @@ def test_who_is_suspended_at_the_end_gets_nothing(owner: Person, witness: Witnes
     assert ended(batch).sla_met is None and not batch.held_back
 
 
+@pytest.mark.sqlite_first
 def test_what_is_cancelled_is_promised_nothing(owner: Person, witness: Witness) -> None:
     batch = submitted(owner)
     step("validating", tasks.validate)

@@ -138,6 +138,7 @@ def test_the_reservation_is_the_most_that_a_preflight_names(owner: Person, witne
     assert owner.batch(batch.public_id)["cost"]["reserved_usd"] == asked["cost"]["high_usd"]
 
 
+@pytest.mark.sqlite_first
 def test_a_cap_bounds_it_for_all_lines_but_those_in_flight(owner: Person, witness: Witness) -> None:
     """Else a cap of nothing would start anything."""
     few, many = ([request_line(f"a{n}", max_tokens=10) for n in range(lines)] for lines in (256, 300))
@@ -150,6 +151,7 @@ def test_a_cap_bounds_it_for_all_lines_but_those_in_flight(owner: Person, witnes
     assert found[0] == found[1] < found[2] < found[3]
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize(("how", "code"), [("credits", "insufficient_credits"), ("limit", "spending_limit_exceeded")])
 def test_what_is_not_covered_fails_with_the_numbers_and_starts_when_it_is(
     owner: Person, outsider: Person, reserved: int, how: str, code: str, work: Work
@@ -283,6 +285,7 @@ def test_openais_sdk_knows_a_402_and_asks_once(client: Any, owner: Person, witne
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize(
     ("how", "reason", "code"),
     [
@@ -315,6 +318,7 @@ def test_a_batch_stops_at_what_is_reserved_and_goes_on_when_there_is_more(
     assert owner.batch(hand.batch.public_id)["status"] == "completed"
 
 
+@pytest.mark.sqlite_first
 def test_a_batch_that_waits_says_what_is_lacking_now(owner: Person, witness: Witness) -> None:
     hand = in_hand(owner, 10)
     reserved = hand.batch.reserved
@@ -336,6 +340,7 @@ def test_a_batch_that_waits_says_what_is_lacking_now(owner: Person, witness: Wit
     assert owner.batch(hand.batch.public_id)["waiting_reason"] is None
 
 
+@pytest.mark.sqlite_first
 def test_an_estimate_that_falls_short_delays_and_no_more(
     owner: Person, witness: Witness, small_groups: None, work: Work
 ) -> None:
@@ -428,6 +433,7 @@ def test_a_smaller_cap_of_its_own_comes_first(owner: Person, witness: Witness) -
     assert hand.batch.cost < hand.batch.reserved < USD // 2  # what the others should cost, not all that the cap allows
 
 
+@pytest.mark.sqlite_first
 def test_a_resume_that_is_refused_changes_nothing(owner: Person, witness: Witness) -> None:
     prepaid(owner, USD)
     hand = in_hand(owner, 10, **TINY)

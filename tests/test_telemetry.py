@@ -5,12 +5,10 @@ import json
 import logging
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import httpx
@@ -207,6 +205,7 @@ def wrong_task(service: Service, cluster: str) -> None:
     service.manage("shell", "-v", "0", "-c", code)
 
 
+@pytest.mark.soak
 def test_every_process_tells_in_one_form_and_reports(collector: Collector) -> None:
     service = Service("--no-model", "--runners", "1")
     service.environ |= {
@@ -231,8 +230,7 @@ def test_every_process_tells_in_one_form_and_reports(collector: Collector) -> No
             (service.home / "files").rename(service.home / "elsewhere")
             (service.home / "files").touch()  # no folder any more
             until(lambda: broken(client))
-            with closing(sqlite3.connect(service.home / "provocative.sqlite3", timeout=30)) as file, file:
-                file.execute("ALTER TABLE batches_runner RENAME TO elsewhere")
+            service.execute("ALTER TABLE batches_runner RENAME TO elsewhere")
             until(lambda: {"web", "chores", "runners", "up"} <= roles(collector))
             trace = hashlib.sha256(batch.encode()).digest()[:16]
             wanted = {("web", "create"), ("chores", "validate"), ("runners", "slice"), ("chores", "batch")}

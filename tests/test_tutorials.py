@@ -163,6 +163,7 @@ def test_the_data_pipeline(service: Service, tmp_path: Path) -> None:
     assert asked["row10 late indeed"] == 1 and {asked[str(row[1])] for row in rows[:9]} == {1}
 
 
+@pytest.mark.soak
 def test_the_data_pipeline_keeps_its_budget(service: Service, tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path, service, LINES="1, 10_000", SHARD_USD='Decimal("1"), Decimal("1.5")')
     pipeline.write("first one", "second one")

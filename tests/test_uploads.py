@@ -58,6 +58,7 @@ def send(http: httpx.Client, key: str, size: int, length: int | None = None) -> 
     return http.post("/v1/batch", content=body(), headers=headers, timeout=60)
 
 
+@pytest.mark.sqlite_first
 def test_a_hundred_megabytes_and_not_a_byte_more(owner: Person, http: httpx.Client, web_server: str) -> None:
     send(http, owner.key, MB)
     start = peak_memory(web_server)
@@ -73,6 +74,7 @@ def test_a_hundred_megabytes_and_not_a_byte_more(owner: Person, http: httpx.Clie
     assert sorted(File.objects.values_list("bytes", flat=True)) == [MB, MAX_BYTES]
 
 
+@pytest.mark.sqlite_first
 def test_a_hundred_megabytes_download_flat(owner: Person, http: httpx.Client, web_server: str) -> None:
     made = send(http, owner.key, MAX_BYTES).json()["id"]
     Batch.objects.update(status=Status.COMPLETED, results_file=File.objects.get())

@@ -96,6 +96,7 @@ def test_the_migration_finds_the_usage_of_receipts(owner: Person, second: str, w
     assert rows() == metered_before
 
 
+@pytest.mark.sqlite_first
 def test_usage_outlives_its_batch(owner: Person, witness: Witness, work: Work) -> None:
     owner.submit(numbered(2))
     work()
@@ -178,6 +179,7 @@ def test_both_ends_are_included_and_days_are_left_out(owner: Person, history: No
         assert found["totals"]["requests"]["completed"] == sum(g["requests"]["completed"] for g in found["data"])
 
 
+@pytest.mark.sqlite_first
 def test_the_last_thirty_days_are_shown(owner: Person, witness: Witness, work: Work) -> None:
     owner.submit(numbered(2))
     work()

@@ -52,6 +52,7 @@ def verify(web_server: str, http: httpx.Client, owner: Person, batch: Batch) -> 
     return run
 
 
+@pytest.mark.sqlite_first
 def test_all_agrees(verify: Verify, batch: Batch, outsider: Person, tmp_path: Path) -> None:
     mine = tmp_path / "batch.jsonl"
     mine.write_bytes(content(LINES) + b"\n")

@@ -275,6 +275,7 @@ JUNK = (
 )  # fmt: skip
 
 
+@pytest.mark.sqlite_first
 @pytest.mark.parametrize("begun", [False, True])
 def test_junk_in_place_of_an_address_a_code_or_a_key(ada: User, begun: bool) -> None:
     totp.TOTP.activate(ada, SECRET)

@@ -69,6 +69,7 @@ def test_each_end_is_told_of_once(kind: str, owner: Person, witness: Witness, wo
     assert (logged["status"], logged["attempts"], logged["response_status"]) == ("delivered", 1, 200)
 
 
+@pytest.mark.sqlite_first
 def test_only_who_wants_it_is_told(owner: Person, outsider: Person, receiver: Receiver) -> None:
     wanting = endpoint(owner, receiver.url + "&n=1")
     also = endpoint(owner, receiver.url + "&n=2", event_types=["batch.failed", "batch.completed"])
@@ -188,6 +189,7 @@ def test_nobody_listens(owner: Person, receiver: Receiver) -> None:
     assert deliveries(owner, made)[0]["error"] == "connection_failed"
 
 
+@pytest.mark.sqlite_first
 def test_attempts_follow_the_schedule_and_end(owner: Person, receiver: Receiver) -> None:
     receiver.answers = [500] * 99
     made = endpoint(owner, receiver.url)
@@ -217,6 +219,7 @@ def test_attempts_follow_the_schedule_and_end(owner: Person, receiver: Receiver)
     assert len({each.headers["webhook-id"] for each in receiver.received}) == 1
 
 
+@pytest.mark.sqlite_first
 def test_an_endpoint_that_is_gone_is_disabled(owner: Person, receiver: Receiver) -> None:
     made = endpoint(owner, receiver.url)
     receiver.answers = [410]

@@ -83,6 +83,7 @@ REFUSED: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.sqlite_first
 def test_what_can_not_be_taken_is_refused(owner: Person) -> None:
     for body, expected in REFUSED:
         assert code(post(owner, "", body), 400) == expected, body
@@ -167,6 +168,7 @@ def sent(owner: Person, receiver: Receiver) -> Any:
     return receiver.received[-1]
 
 
+@pytest.mark.sqlite_first
 def test_two_secrets_are_live_for_a_day(owner: Person, receiver: Receiver) -> None:
     made = endpoint(owner, receiver.url)
     rotated = rotate(owner, made, keep=True).json()
@@ -220,6 +222,7 @@ def test_the_log_is_paged_newest_first(owner: Person, receiver: Receiver) -> Non
     assert seen == batches[::-1]
 
 
+@pytest.mark.sqlite_first
 def test_a_replay_has_the_same_id(owner: Person, receiver: Receiver) -> None:
     made = endpoint(owner, receiver.url)
     end(owner)
