@@ -8,12 +8,11 @@ import json
 import secrets
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import F, Q
 
 from batches import identity, life, marks, measures, reserving, tasks
@@ -28,6 +27,7 @@ STEP_LEASE = timedelta(seconds=30)
 STEP_PAUSE = timedelta(seconds=10)  # before a step that lacked something is tried again
 STEP_RENEWAL = 5.0  # seconds
 MAX_VALIDATIONS = 3
+DATABASE_PATIENCE, DATABASE_PAUSE = 20.0, 0.5  # seconds, for one that went amid a step
 DRAIN_LIMIT = timedelta(seconds=630)  # one attempt's deadline and a little
 
 BELOW_CAP = Q(max_cost=None) | Q(max_cost__gt=F("cost"))
@@ -253,11 +253,23 @@ class Step:
             raise StepLost
 
     def postpone(self) -> None:
-        """Give the step back for a while, uncounted: what it needs (a disk, a storage) is not there."""
-        with suppress(DatabaseError):  # then the lease runs out
+        """Give the step back for a while, uncounted: what it needs (a disk, a storage) is not there.
+
+        Where that is the database, it is waited for; one that stays away lets the lease run out, and the try counts.
+        """
+        end = time.monotonic() + DATABASE_PATIENCE
+        while not self._give_back() and time.monotonic() < end:
+            time.sleep(DATABASE_PAUSE)
+
+    def _give_back(self) -> bool:
+        try:
+            close_old_connections()
             Batch.objects.filter(self.mine, pk=self.batch).update(
                 step_token="", step_until=clock.now() + STEP_PAUSE, step_attempts=F("step_attempts") - 1
             )
+        except DatabaseError:
+            return False
+        return True
 
     @property
     def mine(self) -> Q:

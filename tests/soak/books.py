@@ -17,6 +17,7 @@ class Row(NamedTuple):
     delivered: bool
     cost: int  # pico-USD
     at: float  # unix time
+    code: str = ""  # of its error
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Stored:
     cost: int
     rows: dict[int, Row] = field(default_factory=dict)
     charges: list[int] = field(default_factory=list)
+    errors: str = ""  # what its file is said to have
 
 
 Heard = Mapping[int, tuple[int, float]]  # line: its good answers at the upstreams, and when it came there last
@@ -61,7 +63,7 @@ def _rows(asked: Asked, stored: Stored) -> Iterator[str]:
             yield f"its file is wrong ({asked.wrong}), and it is {stored.status} with {len(rows)} results"
         return
     if stored.status == "failed":
-        yield "it failed, and its file is well"
+        yield f"it failed, and its file is well: {stored.errors}"
     if stored.total != len(asked.sizes):
         yield f"{len(asked.sizes)} lines were sent, {stored.total} are counted"
     if len(rows) != stored.completed + stored.failed:
@@ -78,7 +80,7 @@ def _lines(asked: Asked, stored: Stored) -> Iterator[str]:
     rows = stored.rows
     if strange := [line for line in rows if not 1 <= line <= stored.total]:
         yield f"lines {strange[:5]} never were sent"
-    if failed := [line for line, row in rows.items() if not row.delivered and line not in asked.doomed]:
+    if failed := [(line, row.code) for line, row in rows.items() if not row.delivered and line not in asked.doomed]:
         yield f"{len(failed)} lines failed that nothing was wrong with, such as {failed[:5]}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from batches.core.marks import Mark
 from tests.soak.books import Row, Stored
 from tests.soak.watching import spooled
 from tests.soak.world import World
@@ -56,6 +57,8 @@ def storage_findings(world: World) -> tuple[int, list[str]]:
     world.service.manage("shell", "-v0", "-c", "from batches import orphans; orphans.remove()")
     kept = _objects(world)
     named = {key for (key,) in world.sql("SELECT storage_key FROM batches_file WHERE storage_key <> ''")}
+    [(number, token)] = world.sql("SELECT number, token FROM tenants_mark")
+    named.add(f"mark/{Mark(number, token).name}")
     findings = [f"{key} is stored, and named by no row" for key in sorted(kept - named)]
     findings += [f"{key} is named, and not stored" for key in sorted(named - kept)]
     if count := spooled(world):
@@ -70,14 +73,16 @@ def _objects(world: World) -> set[str]:
 def stored(world: World) -> list[Stored]:
     """Every batch, without its results."""
     found = world.sql(
-        "SELECT public_id, metadata, status, total, completed, failed, cost FROM batches_batch ORDER BY id"
+        "SELECT public_id, metadata, status, total, completed, failed, cost, errors FROM batches_batch ORDER BY id"
     )
     charges = defaultdict(list)
     for batch, amount in world.sql("SELECT reference, amount FROM billing_ledgerentry WHERE kind = 'batch_charge'"):
         charges[batch].append(int(amount))
     return [
-        Stored(batch, _number(metadata), status, total, completed, failed, int(cost), charges=charges[batch])
-        for batch, metadata, status, total, completed, failed, cost in found
+        Stored(
+            batch, _number(metadata), status, total, completed, failed, int(cost), charges=charges[batch], errors=errors
+        )
+        for batch, metadata, status, total, completed, failed, cost, errors in found
     ]
 
 
@@ -88,11 +93,11 @@ def _number(metadata: str) -> int | None:
 
 def results(world: World, batch: str) -> dict[int, Row]:
     rows = world.sql(
-        "SELECT line, error_code = '', cost, extract(epoch FROM finished_at)::float FROM batches_result "
+        "SELECT line, error_code, cost, extract(epoch FROM finished_at)::float FROM batches_result "
         "WHERE batch_id = (SELECT id FROM batches_batch WHERE public_id = %s)",
         batch,
     )
-    return {line: Row(delivered, int(cost), at) for line, delivered, cost, at in rows}
+    return {line: Row(not code, int(cost), at, code) for line, code, cost, at in rows}
 
 
 def heard(world: World) -> dict[str, tuple[int, float]]:

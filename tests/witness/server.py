@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import faults
@@ -203,13 +204,16 @@ class Connection(asyncio.Protocol):
             self._end(reply)
 
     def _trickle(self, reply: Reply) -> None:
-        """Send one piece, unless the client does not read, and come back after the interval."""
+        """Send one piece, unless the client does not read, and come back after the interval. With the last one it is
+        answered: the client may be gone at once."""
         assert reply.stream is not None
-        piece = b"" if self.paused else next(reply.stream, None)
-        if piece is None:
-            self._end(reply)
-            return
-        self.transport.write(piece)
+        if not self.paused:
+            piece, following = next(reply.stream, None), next(reply.stream, None)
+            self.transport.write(piece or b"")
+            if following is None:
+                self._end(reply)
+                return
+            reply = reply._replace(stream=chain([following], reply.stream))
         self._later(reply.interval, self._trickle, reply)
 
     def _end(self, reply: Reply) -> None:
