@@ -23,6 +23,7 @@ from batches import mapped, measures
 from provocative.exposition import collecting, counted, host, service
 from provocative.exposition.collecting import Collector, Exposed
 from provocative.exposition.gauges import families
+from tenants import holding
 from tests.conftest import Person, until
 from tests.service import ROOT, running
 from tests.test_docs import table, text
@@ -79,6 +80,15 @@ def test_what_is_exposed_is_documented(owner: Person, witness: Witness, work: Ca
         name == "provocative_upstream_state" and "on" in labels and value for (name, *labels), value in values.items()
     )
     assert not re.search(r"owner|unlikely|batch_[a-zA-Z0-9]{12}", counts + str(gauges))
+
+
+def test_a_hold_is_told(db: None) -> None:
+    def told() -> list[float]:
+        return [value for gauge, _, value in service.read() if gauge is service.HELD]
+
+    assert told() == [0]
+    holding.hold(holding.Why.OPERATOR, "test", "a reason")
+    assert told() == [1]
 
 
 @ONE_DATABASE

@@ -21,7 +21,7 @@ from batches.webhooks import leasing
 from billing.stripe import sending
 from provocative import queue_health
 from provocative.exposition.gauges import Figure, Gauge
-from tenants import clock
+from tenants import clock, holding
 
 HOUR = timedelta(hours=1)
 STATEMENT_SECONDS = 5  # that a query may take (PostgreSQL)
@@ -35,6 +35,7 @@ MISSED = Gauge("batches_missed_last_hour", "Batches that ended in the last hour,
 STUCK = Gauge("batches_stuck", "Batches whose steps fail again and again, or of which nothing was finished for long.")
 STOPPED = Gauge("batches_stopped", "Batches that an operator paused.")
 SUSPENDED = Gauge("batches_suspended", "Batches of suspended tenants.")
+HELD = Gauge("held", "1: the service holds, and sends, charges and takes nothing until an operator has decided.")
 UNSEALED = Gauge("batches_unsealed", "Batches that have ended, and have no receipts yet; 1,000 at most.")
 LINES = Gauge("open_lines", "Lines of slices that are not done: waiting, in_hand, held.", ("model", "state"))
 STRANDED = Gauge("lines_stranded", "Lines that wait for a model without an upstream that is on.", ("model",))
@@ -59,7 +60,7 @@ STRIPE_DUE = Gauge("stripe_invoices_due", "Invoices that are due to be sent to S
 CLOCK = Gauge("clock_offset_seconds", "This host's clock, less the database's (PostgreSQL).")
 
 GAUGES = (
-    BATCHES, OLDEST, AT_RISK, MISSED, STUCK, STOPPED, SUSPENDED, UNSEALED, LINES, STRANDED, QUEUE, QUEUE_AGE,
+    BATCHES, OLDEST, AT_RISK, MISSED, STUCK, STOPPED, SUSPENDED, HELD, UNSEALED, LINES, STRANDED, QUEUE, QUEUE_AGE,
     FAILED_TASKS, RUNNERS, UPSTREAM_STATE, IN_FLIGHT, SLOTS, MOST, LIMIT, DUE, DUE_AGE, RETRIED, UNDELIVERED, GONE,
     OPEN, OVERDUE, UNSENT, STRIPE_DUE, CLOCK,
 )  # fmt: skip
@@ -73,7 +74,9 @@ def read() -> list[Figure]:
     with _patient():
         here = timezone.now()
         now = clock.now()
-        found: list[Figure] = [(CLOCK, (), (here - now).total_seconds())] if connection.vendor == "postgresql" else []
+        found: list[Figure] = [(HELD, (), holding.held() is not None)]
+        if connection.vendor == "postgresql":
+            found.append((CLOCK, (), (here - now).total_seconds()))
         upstreams = doing.upstreams(now)
         for part in (_batches(now), _lines(upstreams), _queue(), _runners(now), _upstreams(now, upstreams)):
             found += part
