@@ -6,11 +6,13 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from batches.models import Upstream
@@ -203,6 +205,36 @@ def test_a_bad_word_about_people_is_refused_and_makes_nobody(arguments: tuple[st
     User.objects.create_user("old@example.com")
     assert cure in refusal("user", "create", *arguments)
     assert User.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "cure"),
+    [("no such table: tenants_mark", "manage.py migrate"), ("connection refused", "DATABASE_URL")],
+)
+@pytest.mark.parametrize("command", ["tenant list", "reconcile", "backup {}"])
+def test_a_database_that_fails_a_command_is_told_with_a_cure(
+    command: str, said: str, cure: str, tmp_path: Path
+) -> None:
+    def failing(*args: Any) -> None:
+        raise OperationalError(said)
+
+    with connection.execute_wrapper(failing):
+        told = refusal(*command.format(tmp_path).split())
+    assert cure in told and said in told
+
+
+def test_migrate_says_that_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(connection, "ensure_connection", failing)
+    assert refusal("migrate") == "The database does not answer: check DATABASE_URL. connection refused"
+
+
+def test_a_decision_about_no_batch_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("hold", "begin", "--reason", "a trial")
+    call_command("hold", "hand-back", "--all", "--reason", "a trial")
+    assert "There is no batch left for that: see `hold report`." in capsys.readouterr().err
 
 
 # --- prices and upstreams --------------------------------------------------------------------------------------------

@@ -75,12 +75,13 @@ def _unknown(unknown: list[Found], every: bool) -> Iterator[Document]:
 def summary(documents: list[Document]) -> Iterator[str]:
     """The same in sentences."""
     first = documents[0]
-    hold, storage = first["hold"], first["storage"] or {"mark": 0, "at": "never"}
+    hold, storage = first["hold"], first["storage"]
     if hold is None:
         yield "The service does not hold: it works."
     else:
         yield f"The service holds since {hold['since']}: {holding.TEXTS[hold['why']]}"
-    yield f"The database is of {first['database']['at']}, the storage was last marked {storage['at']}."
+    marked = f"was last marked {storage['at']}" if storage else "has no mark"
+    yield f"The database is of {first['database']['at']}, the storage {marked}."
     batches = [each for each in documents if "batch" in each]
     lines, ready = sum(each["would_be_sent"] for each in batches), sum(bool(each["results"]) for each in batches)
     open_ = [each for each in batches if each["decision"] is None]

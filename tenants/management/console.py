@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
+from django.db import DatabaseError, ProgrammingError
 
 from tenants.errors import Refused
 from tenants.models import Tenant
@@ -17,9 +17,15 @@ COLUMN = 2**31  # what an integer column does not hold any more
 
 
 class DocumentCommand(BaseCommand):
-    """A command that prints documents."""
+    """A command that prints documents, and says in a sentence what the database refused."""
 
     requires_system_checks = ()  # `up` makes them: they load every page, and take longer than the command
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except DatabaseError as error:
+            raise CommandError(f"The database can't do it: {_cure(error)}. {error}") from None
 
     def say(self, document: dict[str, Any]) -> None:
         """One object on one line of stdout."""
@@ -49,8 +55,11 @@ class VerbCommand(DocumentCommand):
             options["call"](**{name: value for name, value in options.items() if name in names})
         except Refused as refused:
             raise CommandError(refused.message) from None
-        except DatabaseError as error:
-            raise CommandError(f"The database can't do it: `manage.py migrate` makes its tables. {error}") from None
+
+
+def _cure(error: DatabaseError) -> str:
+    words = "does not exist" if isinstance(error, ProgrammingError) else "no such "
+    return "`manage.py migrate` makes its tables" if words in str(error) else "see that it runs, and DATABASE_URL"
 
 
 def tenant_named(name: str) -> Tenant:

@@ -83,6 +83,8 @@ class Command(VerbCommand):
 
     def _each(self, batches: list[Batch], decide: Decide) -> None:
         """One that is refused keeps no other from it."""
+        if not batches:
+            self.stderr.write("There is no batch left for that: see `hold report`.")
         refused = 0
         for batch in batches:
             try:

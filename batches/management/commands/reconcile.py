@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from batches import reconciling
 from billing.reconciling import Finding, invoice_findings, ledger_findings
 from billing.stripe import client, comparing
-from tenants.management.console import day
+from tenants.management.console import DocumentCommand, day
 
 
-class Command(BaseCommand):
+class Command(DocumentCommand):
     help = "Compare results, charges, ledger, invoices and Stripe: one line of JSON for each that does not add up."
 
     def add_arguments(self, parser: CommandParser) -> None:
