@@ -121,7 +121,9 @@ class Pipeline:
             assert found
         (folder / "pipeline.py").write_text(code)
         self.folder = folder
-        self.sql("CREATE TABLE reviews (id INTEGER PRIMARY KEY, text TEXT)")
+        (table,) = blocks(text("data-pipeline.md"), "sh")
+        run(["/bin/sh"], folder, typed=table)
+        assert self.sql("DELETE FROM reviews RETURNING id") == [(1,), (2,)]
 
     def sql(self, query: str, *values: object) -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(self.folder / "reviews.db")) as db, db:
