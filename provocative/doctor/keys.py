@@ -36,7 +36,8 @@ def secret_key() -> Iterator[Finding]:
         )
     else:
         looked = len(sessions) + len(signed)
-        yield ok(f"{own}; what others signed ({looked} looked at) is signed by it." if looked else f"{own}.")
+        told = f"what others signed ({looked} looked at) is signed by it." if looked else "nothing is signed so far."
+        yield ok(f"SECRET_KEY is {own}; {told}")
 
 
 def _is_made() -> bool:
