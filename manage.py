@@ -3,6 +3,7 @@
 
 import os
 import sys
+from importlib import import_module
 
 
 def main() -> None:
@@ -12,8 +13,15 @@ def main() -> None:
 
         sys.stdout.write(f"{__version__}\n")
         return
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
+    try:
+        import_module(
+            os.environ["DJANGO_SETTINGS_MODULE"]
+        )  # before anything else wants them: a wrong one is told alone
+    except ImproperlyConfigured as error:
+        sys.exit(str(error))
     from tenants import scope
 
     with scope.every():  # the operator's commands, and the workers that one of them forks

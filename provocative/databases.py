@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
 
 WEB_CONNECTIONS = 60  # to PostgreSQL, at most, of a web server
 
 
 def database(url: str, home: Path, role: str) -> dict[str, Any]:
-    """The DATABASES entry. `role` is that of a child of `up`, or empty."""
-    found: dict[str, Any] = dict(dj_database_url.parse(url or f"sqlite:///{home / 'provocative.sqlite3'}"))
+    """The DATABASES entry. `role` is that of a child of `up`, or empty. Raises ImproperlyConfigured."""
+    found = _parsed(url or f"sqlite:///{home / 'provocative.sqlite3'}")
     if found["ENGINE"].endswith("sqlite3"):
         # IMMEDIATE takes the write lock at BEGIN: two writers queue up instead of failing when a read lock is upgraded.
         found["OPTIONS"] = {
@@ -33,6 +34,19 @@ def database(url: str, home: Path, role: str) -> dict[str, Any]:
         found["ENGINE"] = "tenants.postgres"  # Django's, but that statements say for which tenant they work
         found["DISABLE_SERVER_SIDE_CURSORS"] = True  # they outlive a statement; nor could a pooler between serve them
         found["OPTIONS"] = {**_vigilant(role), **options}
+    return found
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    """Never quotes the address: its password is in it."""
+    try:
+        found: dict[str, Any] = dict(dj_database_url.parse(url))
+    except ValueError:
+        found = {"ENGINE": ""}
+    if not found["ENGINE"].endswith(("postgresql", "sqlite3")):
+        raise ImproperlyConfigured(
+            "DATABASE_URL must be postgres://USER:PASSWORD@HOST:5432/NAME, with USER and PASSWORD percent-encoded."
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 """The operator's commands: one line of JSON an object, errors with a cure, and secrets shown once."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,21 @@ def test_the_version_is_the_products() -> None:
     printed = [subprocess.check_output([*asked, word], cwd=ROOT, text=True) for word in ("version", "--version")]
     assert printed == [f"{__version__}\n"] * 2
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("PROVOCATIVE_RUNNERS", "many", "PROVOCATIVE_RUNNERS='many' is not a whole number."),
+        ("DATABASE_URL", "mysql://ann:word@host/name", "DATABASE_URL must be postgres://"),
+        ("DATABASE_URL", "postgres://ann:wo/rd@host/name", "percent-encoded"),
+    ],
+)
+def test_a_wrong_variable_is_told_in_one_sentence_that_quotes_no_password(variable: str, value: str, said: str) -> None:
+    command = [sys.executable, "manage.py", "tenant", "list"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, variable: value}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert said in done.stderr and "word" not in done.stderr.replace("PASSWORD", "") and "wo/rd" not in done.stderr
 
 
 # --- tenants, keys, people -------------------------------------------------------------------------------------------
