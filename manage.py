@@ -17,9 +17,7 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     try:
-        import_module(
-            os.environ["DJANGO_SETTINGS_MODULE"]
-        )  # before anything else wants them: a wrong one is told alone
+        import_module(os.environ["DJANGO_SETTINGS_MODULE"])  # first, so that a wrong variable is told alone
     except ImproperlyConfigured as error:
         sys.exit(str(error))
     from tenants import scope
