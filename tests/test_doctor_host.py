@@ -134,6 +134,7 @@ def test_a_storage_that_gives_something_else_or_keeps_what_is_deleted(monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(objects.Writer, "write", full)
+    monkeypatch.setattr(objects, "delete", full)  # one that refuses the first refuses the second as well: told once
     finds("storage", Level.ERROR, "No space left", "df -h")
 
 

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -29,11 +30,12 @@ def answers() -> Iterator[Finding]:
     began, folder, key = time.monotonic(), objects.folder(), objects.fresh_key("ready")
     try:
         size = _round_trip(key)
+        objects.delete(key)
     except OSError as fault:
+        with suppress(OSError):
+            objects.delete(key)
         yield error(reason(fault), f"See who owns {folder}, and df -h." if folder else CURE)
         return
-    finally:
-        objects.delete(key)
     if _is_there(key):
         yield error("It keeps what is deleted.", "Turn off what protects objects from deletion in this bucket.")
         return
