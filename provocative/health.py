@@ -29,7 +29,9 @@ def readyz(request: HttpRequest) -> JsonResponse:
     503 `draining` as soon as a stop was asked for: all else is answered as ever until it comes.
     """
     if settings.LEAVING and os.path.exists(settings.LEAVING):
-        return JsonResponse({"status": "draining"}, status=503)
+        leaving = JsonResponse({"status": "draining"}, status=503)
+        leaving._has_been_logged = True  # type: ignore[attr-defined]  # Django's: else an ERROR for each probe of a stop
+        return leaving
     checks = {"database": _database, "storage": storage}
     failed = {name: reason for name, check in checks.items() if (reason := _reason(check))}
     if failed:

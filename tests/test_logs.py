@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,6 +169,15 @@ def test_a_request_that_breaks_is_a_line_too(owner: Person, log: Log, monkeypatc
     error, told = log.lines("django.request")[0], log.lines("provocative.requests")[0]
     assert (told["status"], told["route"], told["tenant"]) == (500, "v1/batch", owner.tenant.public_id)
     assert error["exception"]["type"] == "RuntimeError" and error["request_id"] == told["request_id"]
+
+
+def test_a_stop_that_was_asked_for_is_no_error(
+    db: None, client: Client, log: Log, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provocative.health.storage", lambda: "away")
+    assert client.get("/readyz").status_code == 503 and len(log.lines("django.request")) == 1
+    settings.LEAVING = str(tmp_path)
+    assert client.get("/readyz").json() == {"status": "draining"} and len(log.lines("django.request")) == 1
 
 
 def test_what_is_streamed_is_counted_until_it_is_closed(owner: Person, witness: Witness, work: Work, log: Log) -> None:
