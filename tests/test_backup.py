@@ -4,7 +4,10 @@ import io
 import json
 import os
 import re
-from contextlib import suppress
+import sqlite3
+import threading
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from django.db import connection
 from batches import objects, tasks
 from batches.models import Batch, File, Result, Upstream
 from provocative.backups import databases
+from provocative.backups.databases import CannotCopy
 from provocative.databases import database
 from tenants import holding
 from tests.conftest import Person, seal, step
@@ -119,6 +123,110 @@ def test_a_backup_comes_back_and_the_service_holds(folder: Path) -> None:
         tasks.sweep()
         assert Batch.objects.filter(status="in_progress").count() == 1
     assert holding.held() is None and objects.size(lost)
+
+
+def test_a_part_of_a_backup_is_not_taken_for_all_of_it(folder: Path, owner: Person, tmp_path: Path) -> None:
+    """A copy of a copy that broke off: what is damaged is not put back, what is not there is named."""
+    cut, gone, *_ = File.objects.exclude(storage_key="").order_by("pk").values_list("storage_key", flat=True)
+    for key in (cut, gone):
+        objects.delete(key)
+    with open(folder / "files" / cut, "r+b") as file:
+        file.truncate(5)
+    (folder / "files" / gone).unlink()
+    (folder / "files" / gone).symlink_to("/etc/hostname")
+    bare = tmp_path / "bare"
+    backup(bare)
+    out = io.StringIO()
+    with databases.scratch():
+        with pytest.raises(CommandError, match="made without --files"):
+            call_command("restore", bare, "--files")
+        with pytest.raises(SystemExit):
+            call_command("restore", folder, "--files", stdout=out)
+        assert holding.held()
+    told = json.loads(out.getvalue())
+    assert (told["files_put_back"], told["files_damaged"]) == (0, [cut])
+    assert sorted(told["files_missing"]) == sorted([cut, gone]) and objects.size(cut) is objects.size(gone) is None
+
+
+def test_a_backup_is_for_its_owner_alone(owner: Person, tmp_path: Path) -> None:
+    """Also in a folder that was there, and that others may look into."""
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o755)
+    before = os.umask(0o022)
+    try:
+        call_command("backup", folder, "--files", stdout=io.StringIO(), stderr=io.StringIO())
+    finally:
+        assert os.umask(before) == 0o022, "this process's own is as it was"
+    assert {path.name: path.stat().st_mode & 0o077 for path in folder.iterdir()} == {
+        databases.NAMES[connection.vendor]: 0,
+        "manifest.json": 0,
+    }
+
+
+@pytest.mark.sqlite_only
+def test_a_copy_ends_although_somebody_writes(tmp_path: Path) -> None:
+    """SQLite begins a copy anew that is written to between two of its steps: of a busy service there would be none."""
+    name, copied, wrote, gave_up = tmp_path / "busy.sqlite3", threading.Event(), threading.Event(), threading.Event()
+    with closing(sqlite3.connect(name)) as made:
+        made.executescript(
+            "PRAGMA journal_mode=WAL; CREATE TABLE lines (text); INSERT INTO lines VALUES (zeroblob(2e7))"
+        )
+
+    def write() -> None:
+        end = time.monotonic() + 4
+        with closing(sqlite3.connect(name, timeout=5)) as writer:
+            while not copied.is_set() and not gave_up.is_set():
+                with writer:
+                    writer.execute("INSERT INTO lines VALUES ('one more')")
+                wrote.set()
+                if time.monotonic() > end:
+                    gave_up.set()
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    assert wrote.wait(5)
+    with databases._connected_to(str(name)):
+        databases.dump(tmp_path)
+    copied.set()
+    writing.join()
+    assert not gave_up.is_set(), "it came to its end when nobody wrote any more"
+
+
+@pytest.mark.sqlite_only
+def test_a_database_of_any_name_is_copied(tmp_path: Path) -> None:
+    name = tmp_path / "of 50%20 a?b#c.sqlite3"
+    with closing(sqlite3.connect(name)) as made:
+        made.execute("CREATE TABLE lines (text)")
+    with databases._connected_to(str(name)):
+        assert databases.dump(tmp_path)[1] == {"lines": 0}
+
+
+@pytest.mark.sqlite_only
+def test_what_sqlite_says_is_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(CannotCopy, match="unable to open database file"):
+        databases.dump(tmp_path / "nowhere")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_copy_may_take_longer_than_a_transaction_may_be_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one whose snapshot the copy is of says nothing meanwhile, and PostgreSQL ends who is silent (decision 41)."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite ends no transaction")
+    run = databases._run
+
+    def slowly(*words: str) -> None:
+        run(*words)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(databases, "_run", slowly)
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = 100")
+    try:
+        assert databases.dump(tmp_path)[0].exists()
+    finally:
+        connection.close()
 
 
 @pytest.mark.sqlite_only

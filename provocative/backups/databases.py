@@ -18,7 +18,6 @@ from django.db import connection, transaction
 
 NAMES = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
 ENCRYPTED = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")  # of DATABASE_URL: the copy goes the same way
-PAGES = 1_000  # of a SQLite file at once: writers come between
 
 
 class CannotCopy(Exception):
@@ -29,12 +28,14 @@ def dump(folder: Path) -> tuple[Path, dict[str, int]]:
     """Copy the database as it is at one moment: the file, and how many rows each table has in it. Raises CannotCopy."""
     target = folder / NAMES[connection.vendor]
     if connection.vendor == "sqlite":
-        with closing(sqlite3.connect(target)) as copy:
-            with closing(sqlite3.connect(f"file:{_name()}?mode=ro", uri=True)) as source:
-                source.backup(copy, pages=PAGES)
+        source = f"{Path(_name()).absolute().as_uri()}?mode=ro"
+        with _copying(), closing(sqlite3.connect(target)) as copy:
+            with closing(sqlite3.connect(source, uri=True)) as own:
+                own.backup(copy)  # all at once: it hinders no writer, and a write between two steps would begin it anew
             return target, _rows(copy)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # it says nothing for as long as that takes
         cursor.execute("SELECT pg_export_snapshot()")
         snapshot = cursor.fetchone()[0]
         found = counts()
@@ -63,10 +64,19 @@ def load(source: Path) -> None:
     """Fill the empty database with a copy. Raises CannotCopy."""
     if connection.vendor == "sqlite":
         connection.close()
-        with closing(sqlite3.connect(source)) as copy, closing(sqlite3.connect(_name())) as target:
+        with _copying(), closing(sqlite3.connect(source)) as copy, closing(sqlite3.connect(_name())) as target:
             copy.backup(target)
         return
     _run("pg_restore", "--no-owner", "--exit-on-error", "--single-transaction", f"--dbname={_name()}", str(source))
+
+
+@contextmanager
+def _copying() -> Iterator[None]:
+    """What SQLite itself says (a full disk, a file that is none of its own), in our words. Raises CannotCopy."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise CannotCopy(f"SQLite can't copy the database: {error}.") from None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The stored objects that rows name: copied beside the database, put back, looked at."""
 
+import hashlib
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -49,16 +50,29 @@ def copy_out(folder: Path) -> dict[str, Any]:
     return {"count": count, "bytes": size, "missing": missing}
 
 
-def copy_back(folder: Path) -> int:
-    """Put back those that the storage does not have; what it has is never written over. How many."""
-    count = 0
+def copy_back(folder: Path) -> dict[str, Any]:
+    """Put back those that the storage does not have, and that are as they were written; what it has is never written
+    over. How many; which are damaged; which it still lacks."""
+    count, damaged, known = 0, [], {each.key: each for each in named()}
     for path in sorted((folder / FOLDER).rglob("*")):
         key = path.relative_to(folder / FOLDER).as_posix()
-        if path.is_file() and objects.size(key) is None:
-            with open(path, "rb") as source, objects.Writer(key) as writer:
-                shutil.copyfileobj(source, writer, objects.CHUNK)
-            count += 1
-    return count
+        if path.is_symlink() or not path.is_file() or objects.size(key) is not None:
+            continue
+        if key in known and _differs(path, known[key]):
+            damaged.append(key)
+            continue
+        with open(path, "rb") as source, objects.Writer(key) as writer:
+            shutil.copyfileobj(source, writer, objects.CHUNK)
+        count += 1
+    missing = [key for key in known if objects.size(key) is None]
+    return {"count": count, "damaged": damaged, "missing": missing}
+
+
+def _differs(path: Path, written: Named) -> bool:
+    if written.bytes is None:
+        return False
+    with open(path, "rb") as file:
+        return path.stat().st_size != written.bytes or hashlib.file_digest(file, "sha256").hexdigest() != written.sha256
 
 
 def look(sample: int) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """`manage.py backup FOLDER`: the database at one moment, and what is needed to know it again."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
+from django.db import DatabaseError
 
 from batches import marks
 from provocative.backups import databases, files, manifest
@@ -22,14 +26,15 @@ class Command(DocumentCommand):
 
     def handle(self, *args: Any, folder: Path, with_files: bool, **options: Any) -> None:
         try:
-            self._make(folder)
-            begun = manifest.begun(clock.now())
-            database, counts = databases.dump(folder)
-            copied = files.copy_out(folder) if with_files else None
-            made = manifest.completed(begun, database, counts, copied)
-            manifest.write(folder, made)
+            with _for_us_alone():
+                self._make(folder)
+                begun = manifest.begun(clock.now())
+                database, counts = databases.dump(folder)
+                copied = files.copy_out(folder) if with_files else None
+                made = manifest.completed(begun, database, counts, copied)
+                manifest.write(folder, made)
             marks.move()  # so that what was copied is older than the storage, from now on
-        except (CannotCopy, OSError) as error:
+        except (CannotCopy, OSError, DatabaseError) as error:
             raise CommandError(str(error)) from None
         shown = {name: made[name] for name in ("made_at", "vendor", "database", "key_id", "mark", "files")}
         self.say({"backup": str(folder), **shown, "rows": sum(counts.values())})
@@ -42,3 +47,13 @@ class Command(DocumentCommand):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise CannotCopy(f"{folder} is not empty: a backup needs a folder of its own.")
+
+
+@contextmanager
+def _for_us_alone() -> Iterator[None]:
+    """Prompts and answers are in what is written, also into a folder that others may look into."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -37,6 +37,8 @@ class Command(DocumentCommand):
 
     def _restore(self, folder: Path, with_files: bool) -> dict[str, Any]:
         made = manifest.read(folder)
+        if with_files and made["files"] is None:
+            raise CannotCopy("No files are in it, since it was made without --files: restore it without.")
         if newer := unknown_migrations(made["migrations"]):
             raise CannotCopy(f"The backup was made by a later version ({newer[0]}…): install that one.")
         if not databases.is_empty():
@@ -44,5 +46,9 @@ class Command(DocumentCommand):
         manifest.load(folder, made)
         call_command("migrate", interactive=False, verbosity=0)
         holding.hold(holding.Why.RESTORED, trail.OPERATOR, f"From the backup of {made['made_at']}.")
-        put_back = files.copy_back(folder) if with_files else 0
-        return {"restored": str(folder), "made_at": made["made_at"], "files_put_back": put_back, "hold": "restored"}
+        told = {"restored": str(folder), "made_at": made["made_at"], "files_put_back": 0, "hold": "restored"}
+        if with_files:
+            put = files.copy_back(folder)
+            told |= {"files_put_back": put["count"], "files_damaged": put["damaged"], "files_missing": put["missing"]}
+            told |= {"ok": not (put["damaged"] or put["missing"])}
+        return told
