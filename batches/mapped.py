@@ -5,6 +5,7 @@ Here the room is taken when a file is made; where there is none, the process cou
 """
 
 import os
+from contextlib import suppress
 
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
@@ -17,8 +18,7 @@ class Allocated(MmapedDict):
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         try:
-            with open(filename, "ab") as file:
-                os.posix_fallocate(file.fileno(), 0, ROOM)
+            _make_room(filename)
         except OSError:
             filename = f"/proc/self/fd/{os.memfd_create('metrics')}"
         super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
@@ -27,6 +27,21 @@ class Allocated(MmapedDict):
         if self._used + len(key.encode()) + 32 > self._capacity:  # it grows, to twice as much; raises OSError instead
             os.posix_fallocate(self._f.fileno(), 0, 2 * self._capacity)
         super()._init_value(key)  # type: ignore[no-untyped-call]
+
+
+def _make_room(filename: str) -> None:
+    """It gets its name once it has its room: an empty one would fail whoever reads them all. Raises OSError."""
+    if os.path.exists(filename):
+        return
+    draft = f"{filename}.new"  # which nobody reads
+    try:
+        with open(draft, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM)
+        os.rename(draft, filename)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(draft)
+        raise
 
 
 def install() -> None:

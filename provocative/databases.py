@@ -7,6 +7,9 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 WEB_CONNECTIONS = 60  # to PostgreSQL, at most, of a web server
+# Seconds, then who waits for a connection has it tried anew. Each pause is twice the last: by psycopg's own 300 a web
+# server would stay away for up to as long again as its database was.
+TRIED_FOR = 3
 
 
 def database(url: str, home: Path, role: str) -> dict[str, Any]:
@@ -29,7 +32,7 @@ def database(url: str, home: Path, role: str) -> dict[str, Any]:
     if role == "web":
         # A pool in the web process only: django-q2 forks, and a forked pool is a broken one.
         found["CONN_MAX_AGE"] = 0
-        options["pool"] = {"min_size": 2, "max_size": WEB_CONNECTIONS, "timeout": 10}
+        options["pool"] = {"min_size": 2, "max_size": WEB_CONNECTIONS, "timeout": 10, "reconnect_timeout": TRIED_FOR}
     if found["ENGINE"].endswith("postgresql"):
         found["ENGINE"] = "tenants.postgres"  # Django's, but that statements say for which tenant they work
         found["DISABLE_SERVER_SIDE_CURSORS"] = True  # they outlive a statement; nor could a pooler between serve them

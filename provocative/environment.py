@@ -30,7 +30,8 @@ def number(name: str, default: int, least: int | None = None, most: int | None =
     except ValueError:
         raise ImproperlyConfigured(f"{name}={raw!r} is not a whole number.") from None
     if (least is not None and value < least) or (most is not None and value > most):
-        raise ImproperlyConfigured(f"{name}={raw!r} is not from {least} to {most}.")
+        upper = "up" if most is None else f"to {most}"
+        raise ImproperlyConfigured(f"{name}={raw!r} is not from {least} {upper}.")
     return value
 
 

@@ -210,8 +210,8 @@ FILE_UPLOAD_HANDLERS: list[str] = []  # no page takes a file; POST /v1/batch bri
 WEB_THREADS = 88  # of which requests with a body may hold 48, downloads 24
 
 # --- queue: two clusters on one table (docs/decisions/0002-two-clusters.md) ---------------------------------------
-RUNNERS = env.number("PROVOCATIVE_RUNNERS", 2)
-CHORES = env.number("PROVOCATIVE_CHORES", 2)
+RUNNERS = env.number("PROVOCATIVE_RUNNERS", 2, least=1)
+CHORES = env.number("PROVOCATIVE_CHORES", 2, least=1)
 RUNNER_SECONDS = 600  # a runner's loop hands over to a successor after this long
 
 

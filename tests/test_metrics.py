@@ -161,6 +161,7 @@ def test_database_and_storage_are_asked_at_once(db: None, monkeypatch: pytest.Mo
 
 @ONE_DATABASE
 def test_a_full_disk_stops_no_process_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting.Collector, "collect", lambda self: [])
     count_as(dead(), tmp_path, 1)
 
     def full(*_: Any) -> None:
@@ -168,6 +169,8 @@ def test_a_full_disk_stops_no_process_that_counts(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     count_as(1, tmp_path, 1)
+    count_as(dead(), tmp_path, 1)
+    assert b"attempts_total" in Exposed(tmp_path).text(), "a file that got no room keeps nobody from reading the others"
     with pytest.raises(OSError, match="No space"):
         counted.merge_dead(tmp_path)
     assert any(path.stat().st_size for path in tmp_path.glob("counter_*.db")), "the dead one's counts wait"

@@ -1,7 +1,11 @@
 """What `up` stands on: the embedded model's registration, the address it listens on, the health of its queues."""
 
+import os
 import socket
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,14 +13,17 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 from django_q.models import OrmQ
+from psycopg_pool.base import AttemptWithBackoff
 
 from batches.engine import leases
 from batches.models import Batch, File, Runner, Upstream
 from billing.models import Price
 from provocative import addresses, embedded
 from provocative.addresses import Address, BadAddress
+from provocative.databases import database
 from provocative.queue_health import ChoresMove, RunnersTakeWork
 from tenants.models import Tenant
+from tests.service import ROOT
 
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]  # what is shown is the same on any database
 
@@ -154,3 +161,28 @@ def test_runners_are_stuck_when_a_call_waits_and_not_all_of_them_are_at_work(set
             token=str(pid), host=host, pid=pid, started_ticks=1, created_at=now, lease_until=now + leases.LEASE
         )
     assert take_work()
+
+
+# --- the web server's database ---------------------------------------------------------------------------------------
+
+
+def test_a_web_server_is_back_soon_after_its_database(tmp_path: Path) -> None:
+    """However long that was away: psycopg's pool tries after ever longer pauses, by itself for five minutes."""
+    pool = database("postgres://batch@db.example.com/prov", tmp_path, "web")["OPTIONS"]["pool"]
+    attempt, now, longest = AttemptWithBackoff(timeout=pool["reconnect_timeout"]), 0.0, 0.0
+    while not attempt.time_to_give_up(now):
+        attempt.update_delay(now)
+        now, longest = now + attempt.delay, max(longest, attempt.delay)
+    assert longest < 5
+
+
+def test_the_server_of_metrics_is_not_started_by_hand() -> None:
+    assert "starts this" in refusal("metrics", "--bind", "nowhere")
+
+
+def test_a_cluster_without_a_worker_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "manage.py", "check"], env={**os.environ, "PROVOCATIVE_CHORES": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "PROVOCATIVE_CHORES='0' is not from 1 up" in done.stderr and "ZeroDivisionError" not in done.stderr

@@ -9,6 +9,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvloop
 from django.conf import settings
@@ -16,7 +17,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
 from batches import identity, lifecycle, marks, measures
-from batches.engine import leases
+from batches.engine import entering, leases
 from batches.engine.commit import commit
 from batches.engine.committing import Committer, first_group
 from batches.engine.permits import NOTHING
@@ -40,7 +41,7 @@ def run(stop: Callable[[], bool] = stopping, idle: float = IDLE_SECONDS, seconds
     close_old_connections()
     if stop() or leases.live_runners(identity.HOST) >= settings.RUNNERS or not marks.look():
         return
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop, suppress(entering.Full):
         RunnerLoop(loop, stop, idle, seconds or settings.RUNNER_SECONDS).run()
 
 
@@ -49,16 +50,16 @@ async def _make_pump() -> Pump:
 
 
 class RunnerLoop:
-    """One run of a runner: its row, what waits to be committed, and when it last did what."""
+    """One run of a runner: its row, what waits to be committed, and when it last did what. Raises entering.Full."""
 
     def __init__(self, loop: asyncio.Runner, stop: Callable[[], bool], idle: float, seconds: float) -> None:
+        now = time.monotonic()
+        self._row = entering.enter(settings.RUNNERS)
         self._loop, self._stop, self._idle = loop, stop, idle
         self._pump = loop.run(_make_pump())
         self._supply = Supply(self._pump)
         self._committer = Committer(self._pump.end_turn)
         self._outcomes: list[Outcome] = []  # taken from the pump, not stored yet
-        now = time.monotonic()
-        self._row = leases.register()
         self._pump.lease_end = now + leases.LEASE.total_seconds()
         self._ends, self._drain_ends = now + seconds, float("inf")
         self._beaten = self._busy_at = now

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from batches import measures
 from provocative import addresses
@@ -20,6 +21,9 @@ class Command(BaseCommand):
         parser.add_argument("--bind", required=True)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        folder = os.environ.get(measures.FOLDER)
+        if not (settings.ROLE and folder):
+            raise CommandError("--metrics HOST:PORT of `up`, `web` and `worker` starts this: alone it has no figures.")
         die_with_parent()
-        with Server(addresses.parse(options["bind"]), Path(os.environ[measures.FOLDER])) as server:
+        with Server(addresses.parse(options["bind"]), Path(folder)) as server:
             server.serve_forever()
