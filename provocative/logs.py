@@ -127,6 +127,18 @@ class NotTheMonitors(logging.Filter):
         return record.module != "monitor" or record.levelno != logging.ERROR or bool(record.exc_info)
 
 
+class ByRoute(logging.Filter):
+    """Django's word on a request that failed names its route. Addresses hold secrets: a link for a new password."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        request = getattr(record, "request", None)
+        if request is not None and isinstance(record.args, tuple) and request.path in record.args:
+            match = getattr(request, "resolver_match", None)
+            route = f"/{match.route}" if match else "an address that was not looked at"
+            record.args = tuple(route if each == request.path else each for each in record.args)
+        return True
+
+
 def moment(record: logging.LogRecord) -> str:
     """When, in UTC, as ISO 8601 has it."""
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"

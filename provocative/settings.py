@@ -265,7 +265,7 @@ env.needs("opentelemetry.exporter.otlp.proto.http", OTEL_EXPORTER_OTLP_ENDPOINT=
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"told": {"()": "provocative.logs.NotTheMonitors"}},
+    "filters": {"told": {"()": "provocative.logs.NotTheMonitors"}, "routes": {"()": "provocative.logs.ByRoute"}},
     "formatters": {"line": {"()": "provocative.logs.formatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")},
@@ -275,7 +275,10 @@ LOGGING: dict[str, Any] = {
         "stripe": {"level": "WARNING"},  # at DEBUG it writes bodies
         "httpcore": {"level": "WARNING"},  # at DEBUG it writes headers
         "django.security": {"level": "CRITICAL"},  # anybody can send a wrong host, token, cookie or form
-        "django.request": {"level": "ERROR"},  # a refused request is the client's news, not the operator's
+        "django.request": {
+            "level": "ERROR",
+            "filters": ["routes"],
+        },  # a refused request is the client's news, not the operator's
     },
 }
 if SENTRY_DSN:
