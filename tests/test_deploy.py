@@ -215,10 +215,12 @@ def test_nginx_takes_bodies_whole_repeats_no_post_and_believes_no_client(tmp_pat
             _believes_no_client(client, tls, clear, first, second)
             _takes_bodies_whole(client, tls, first, second)
             _repeats_no_post(client, tls, first, second)
+            first.hangs_up = second.hangs_up = True
+            assert client.get(f"{tls}/invitations/the-secret").status_code == 502
         first.shutdown()
         second.shutdown()
-    log = (tmp_path / "provocative.log").read_text()
-    assert "/v1/batch" in log and "the-secret" not in log
+    log, errors = (tmp_path / "provocative.log").read_text(), (tmp_path / "error.log").read_text()
+    assert "/v1/batch" in log and "the-secret" not in log + errors
 
 
 def _believes_no_client(client: httpx.Client, tls: str, clear: str, *behind: Behind) -> None:
