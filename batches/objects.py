@@ -151,13 +151,15 @@ def delete(key: str) -> None:
 
 
 def abort_unfinished(kinds: Sequence[str], before: datetime) -> int:
-    """End uploads to S3 in parts that began before then; how many. No listing shows their parts, which are stored."""
+    """End uploads to S3 in parts that began before then; how many. No listing shows their parts, which are stored.
+    Raises OSError."""
     bucket = getattr(default_storage, "bucket", None)
     aborted = 0
-    for upload in bucket.multipart_uploads.all() if bucket else ():
-        if upload.object_key.partition("/")[0] in kinds and upload.initiated < before:
-            upload.abort()
-            aborted += 1
+    with _as_disk_error("multipart uploads"):
+        for upload in bucket.multipart_uploads.all() if bucket else ():
+            if upload.object_key.partition("/")[0] in kinds and upload.initiated < before:
+                upload.abort()
+                aborted += 1
     return aborted
 
 

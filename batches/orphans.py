@@ -25,7 +25,7 @@ def remove() -> int:
     """
     if not marks.look():
         return 0
-    removed, row = objects.abort_unfinished(KINDS, clock.now() - AGE), holding.row()
+    removed, row = _abort_unfinished(), holding.row()
     for key in unnamed():
         if _is_over(objects.modified(key), row):
             objects.delete(key)
@@ -33,6 +33,14 @@ def remove() -> int:
     if removed:
         log.warning("%d stored objects that no row names were removed", removed)
     return removed
+
+
+def _abort_unfinished() -> int:
+    try:
+        return objects.abort_unfinished(KINDS, clock.now() - AGE)
+    except OSError as error:  # a key of S3 needs a right of its own for that: the rest is done all the same
+        log.warning("uploads that never ended can't be looked for, their parts stay in the storage: %s", error)
+        return 0
 
 
 def unnamed() -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 from django.core.files.storage import default_storage
 
 from batches import objects, orphans
@@ -63,3 +65,20 @@ def test_only_old_objects_that_nobody_names_are_removed(
     assert not default_storage.exists(old)
     assert len(owner.lines(batch)) == 1
     assert orphans.remove() == 0
+
+
+def test_a_key_that_may_not_list_uploads_keeps_no_orphan(
+    db: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With S3 that is a right of its own: without it nothing was ever removed."""
+
+    class Uploads:
+        def all(self) -> None:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListMultipartUploads")
+
+    monkeypatch.setattr(default_storage, "bucket", SimpleNamespace(multipart_uploads=Uploads()), raising=False)
+    with objects.Writer(objects.fresh_key("inputs")) as writer:
+        writer.write(b"left by a crash")
+    os.utime(default_storage.path(writer.key), (0, 0))
+    assert orphans.remove() >= 1 and objects.size(writer.key) is None
+    assert "AccessDenied" in caplog.text
