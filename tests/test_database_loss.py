@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from batches import objects, orphans, sweeping, tasks
@@ -197,3 +198,17 @@ def test_an_upload_on_its_way_is_no_orphan_of_tomorrow(owner: Person) -> None:
         writer.write(b"on its way")
     assert crashes.end(crashes.fork(at_another_time(26, orphans.remove))) == 0
     assert objects.read(writer.key, 0, 10) == b"on its way"
+
+
+def test_a_lost_connection_is_no_failed_validation(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of them fail a batch for good: what is counted must be the file's own."""
+
+    def lose(*_: Any) -> None:
+        connection.connection.close()
+        Batch.objects.count()
+
+    batch = owner.submit(lines(5)).json()["id"]
+    monkeypatch.setattr("batches.validation._validate", lose)
+    step("validating", tasks.validate)
+    row = Batch.objects.get(public_id=batch)
+    assert (row.status, row.step_token, row.step_attempts) == (Status.VALIDATING, "", 0)
