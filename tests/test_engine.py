@@ -1,20 +1,17 @@
 """The engine against an upstream that witnesses: what it was sent, what is in the output, what was charged."""
 
-import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.db.models import Q, Sum
 
 from batches import metering, objects, sweeping, tasks
 from batches.core.answers import Usage, Verdict
 from batches.core.states import Status
-from batches.engine import entering, leases, runner
+from batches.engine import leases, runner
 from batches.engine.commit import commit
 from batches.engine.lines import Held
 from batches.engine.pump import Outcome
@@ -23,7 +20,6 @@ from batches.models import Usage as Metered
 from billing.models import LedgerEntry
 from tenants import clock
 from tests.conftest import Person, step
-from tests.threads import ThreadPoolExecutor
 from tests.witness import Witness, request_line
 from tests.witness.faults import lasting
 
@@ -316,26 +312,3 @@ def _bytes(batch: Batch, claim: leases.Claim) -> bytes:
 
 def _outcome(line: Any) -> Outcome:
     return Outcome(line, Verdict(final=True, delivered=True, status=200, body=b"{}", usage=Usage(1, 0, 1)), 1, 5)
-
-
-def test_two_runners_that_begin_at_once_do_not_both_find_room(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    both, register = threading.Barrier(2), leases.register
-
-    def when_both_have_looked() -> Runner:
-        with suppress(threading.BrokenBarrierError):
-            both.wait(0.3)  # the other one is not let so far
-        return register()
-
-    monkeypatch.setattr("batches.engine.leases.register", when_both_have_looked)
-
-    def begin() -> Runner | None:
-        try:
-            return entering.enter(1)
-        except entering.Full:
-            return None
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(2) as pool:
-        found = [one.result() for one in [pool.submit(begin) for _ in range(2)]]
-    assert [row for row in found if row] == list(Runner.objects.all()) and found.count(None) == 1
