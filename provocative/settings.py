@@ -275,10 +275,8 @@ LOGGING: dict[str, Any] = {
         "stripe": {"level": "WARNING"},  # at DEBUG it writes bodies
         "httpcore": {"level": "WARNING"},  # at DEBUG it writes headers
         "django.security": {"level": "CRITICAL"},  # anybody can send a wrong host, token, cookie or form
-        "django.request": {
-            "level": "ERROR",
-            "filters": ["routes"],
-        },  # a refused request is the client's news, not the operator's
+        # a refused request is the client's news, not the operator's
+        "django.request": {"level": "ERROR", "filters": ["routes"]},
     },
 }
 if SENTRY_DSN:

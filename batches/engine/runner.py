@@ -196,10 +196,8 @@ class RunnerLoop:
                 channel.granted = NOTHING
             leases.unregister(self._row)
             self._row, kept = leases.register(), set()
-            if (
-                leases.live_runners(identity.HOST) > settings.RUNNERS
-            ):  # our place is taken: hand in what we have, and go
-                self._ends = asked
+            if leases.live_runners(identity.HOST) > settings.RUNNERS:  # our place is taken
+                self._ends = asked  # hand in what we have, and go
         self._beaten, self._pump.lease_end = asked, asked + leases.LEASE.total_seconds()
         for pk, held in self._supply.held.items():
             if pk not in kept:

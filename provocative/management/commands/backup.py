@@ -8,7 +8,6 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
-from django.db import DatabaseError
 
 from batches import marks
 from provocative.backups import databases, files, manifest
@@ -34,7 +33,7 @@ class Command(DocumentCommand):
                 made = manifest.completed(begun, database, counts, copied)
                 manifest.write(folder, made)
             marks.move()  # so that what was copied is older than the storage, from now on
-        except (CannotCopy, OSError, DatabaseError) as error:
+        except (CannotCopy, OSError) as error:
             raise CommandError(str(error)) from None
         shown = {name: made[name] for name in ("made_at", "vendor", "database", "key_id", "mark", "files")}
         self.say({"backup": str(folder), **shown, "rows": sum(counts.values())})
