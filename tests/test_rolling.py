@@ -16,7 +16,7 @@ from tests.balancing import BALANCERS
 from tests.conftest import until
 from tests.hosts import Host
 from tests.s3 import free_ports
-from tests.service import Service, migrated
+from tests.service import Service
 
 pytestmark = pytest.mark.sqlite_only  # no database changes how a web server ends
 
@@ -66,7 +66,7 @@ class Webs:
 
     def __init__(self, count: int, drain: int) -> None:
         self.service = Service(name="rolling")
-        shutil.copy(migrated(), self.service.home / "provocative.sqlite3")
+        self.service.manage("migrate", "-v0")
         self.hosts = []
         for port in free_ports(count):
             command = ("web", "--bind", f"127.0.0.1:{port}", "--drain", str(drain))
