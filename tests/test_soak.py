@@ -48,6 +48,14 @@ def test_books_that_agree_are_well(books: Books) -> None:
     assert cost(100, PRICE) == 25 * 500_000 + 7 * 1_000_000  # by hand: 25 tokens in, 5 + 100 % 7 out
 
 
+@pytest.mark.parametrize(("tenant", "wrong"), [("shared-4", 0), ("acme", 1)])
+def test_who_has_a_limit_of_tokens_may_reach_it(books: Books, tenant: str, wrong: int) -> None:
+    books.asked.tenant, books.asked.read = tenant, None
+    refused = '{"data": [], "counts": {"token_limit_exceeded": 1}}'
+    failed = Stored("batch_1", 7, "failed", 4, 0, 0, 0, errors=refused)
+    assert len(books._replace(stored=failed, heard={}).findings()) == wrong
+
+
 def without(books: Books, line: int) -> None:
     del books.stored.rows[line]
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tests.soak.asking import Asked, cost
 
 SLACK = 1.0  # seconds between the time of a result and the end of its transaction
+LIMITED = "shared-4"  # world.py gives it a limit of tokens: what is too much for it fails
 TERMINAL = ("completed", "failed", "cancelled", "expired")
 
 
@@ -62,7 +63,9 @@ def _rows(asked: Asked, stored: Stored) -> Iterator[str]:
         if stored.status not in ("failed", "cancelled", "expired") or rows:
             yield f"its file is wrong ({asked.wrong}), and it is {stored.status} with {len(rows)} results"
         return
-    if stored.status == "failed":
+    if stored.status == "failed" and not (
+        asked.tenant == LIMITED and '"counts": {"token_limit_exceeded"' in stored.errors
+    ):
         yield f"it failed, and its file is well: {stored.errors}"
     if stored.total != len(asked.sizes):
         yield f"{len(asked.sizes)} lines were sent, {stored.total} are counted"

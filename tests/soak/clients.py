@@ -154,7 +154,7 @@ class Client(Thread):
         status, path = batch["status"], f"/v1/batch/{batch['id']}"
         if status in ("completed", "failed", "cancelled"):
             asked.status = status
-            if not asked.wrong:
+            if not asked.wrong and status != "failed":  # whether it may have failed the books say
                 self.receive(asked, batch)
         elif batch["paused_reason"]:
             self._unpause(path)
