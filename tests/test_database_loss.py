@@ -79,6 +79,7 @@ def try_uploads(client: httpx.Client, model: str, seconds: float) -> list[str]:
     return acknowledged
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("stops", "count"), [(5, 20_000)])
 def test_stopped_in_the_middle(stops: int, count: int, service: Service, server: Server, upstream: Witness) -> None:
     client = service.tenant(f"stopped-{stops}", "--batch-limit", "1000")

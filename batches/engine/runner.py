@@ -39,6 +39,7 @@ DRAIN_SECONDS = 30.0  # for lines in flight at a stop; at a handover, as long as
 def run(stop: Callable[[], bool] = stopping, idle: float = IDLE_SECONDS, seconds: float | None = None) -> None:
     """Run what is fairest until a stop, `idle` seconds without work, or `seconds` (then a successor is rung for)."""
     close_old_connections()
+    # first without the lock of `enter`: most who are rung for find no room
     if stop() or leases.live_runners(identity.HOST) >= settings.RUNNERS or not marks.look():
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop, suppress(entering.Full):
